@@ -1,0 +1,67 @@
+"""An agent: our process on a machine, as the server sees it."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+from styx.core import machine
+from styx.core.ids import AgentId
+
+
+class AgentState(StrEnum):
+    JOINING = "joining"  # connected, not yet in step with the server
+    READY = "ready"
+    SUSPECT = "suspect"  # silent for a while; no new work
+    DISCONNECTED = "disconnected"
+    DRAINING = "draining"  # connected, told to take no new work
+    GONE = "gone"
+
+
+_CONNECTED: Final = frozenset({AgentState.READY, AgentState.SUSPECT, AgentState.DRAINING})
+NEXT: Final = {
+    AgentState.JOINING: _CONNECTED | {AgentState.DISCONNECTED, AgentState.GONE},
+    AgentState.READY: _CONNECTED | {AgentState.JOINING, AgentState.DISCONNECTED, AgentState.GONE},
+    AgentState.SUSPECT: _CONNECTED | {AgentState.JOINING, AgentState.DISCONNECTED, AgentState.GONE},
+    AgentState.DRAINING: _CONNECTED
+    | {AgentState.JOINING, AgentState.DISCONNECTED, AgentState.GONE},
+    AgentState.DISCONNECTED: frozenset({AgentState.JOINING, AgentState.GONE}),
+    # Not terminal: a machine that comes back joins again under its own name, its old attempts lost.
+    AgentState.GONE: frozenset({AgentState.JOINING}),
+}
+TERMINAL: Final = machine.terminal(NEXT)
+
+
+class Gpu(msgspec.Struct, frozen=True, gc=False):
+    """One device as the driver names it: `nvidia h100 80gb hbm3`."""
+
+    model: str
+    memory_bytes: int = 0
+
+
+class Capacity(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What an agent offers in total. Detected, or lowered by its flags."""
+
+    cpus_milli: int = 0
+    memory_bytes: int = 0
+    disk_bytes: int = 0
+    gpus: tuple[Gpu, ...] = ()
+    arch: str = ""  # as `platform.machine()`: x86_64, aarch64, arm64
+
+
+class Agent(msgspec.Struct, frozen=True, kw_only=True):
+    id: AgentId
+    name: str
+    state: AgentState = AgentState.JOINING
+    session: int = 0  # connection number; a newer one closes the older
+    store_id: str = ""
+    boot_id: str = ""
+    version_text: str = ""  # of the program, for people
+    address: str = ""  # where gang members reach it
+    capacity: Capacity = Capacity()
+    labels: dict[str, str] = {}
+    drain: bool = False  # the operator's wish; survives reconnects
+    joined_at: datetime
+    changed_at: datetime
+    version: int = 0

@@ -1,0 +1,107 @@
+"""What a user asked for, checked: immutable, in base units, shared by every task made from it."""
+
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+MAX_TASKS_PER_JOB: Final = 1_000_000  # array elements included
+MAX_SPECS_PER_JOB: Final = 100_000
+MAX_EDGES_PER_JOB: Final = 1_000_000
+MAX_NODES: Final = 1_000
+DEFAULT_GRACE_S: Final = (
+    30.0  # between the polite signal and SIGKILL, as Slurm and Kubernetes have it
+)
+
+
+class Priority(StrEnum):
+    LOW = "low"
+    NORMAL = "normal"
+    HIGH = "high"
+    CRITICAL = "critical"
+
+
+RANK: Final = {priority: rank for rank, priority in enumerate(Priority)}
+
+
+class Delivery(StrEnum):
+    AT_LEAST_ONCE = "at_least_once"
+    AT_MOST_ONCE = "at_most_once"
+
+
+class On(StrEnum):
+    """When an edge is satisfied."""
+
+    SUCCESS = "success"
+    DONE = "done"
+    FAILURE = "failure"
+
+
+class OnFailure(StrEnum):
+    """What a job does when one of its tasks fails."""
+
+    SKIP_DESCENDANTS = "skip_descendants"
+    FAIL_FAST = "fail_fast"
+    CONTINUE = "continue"
+
+
+class Need(msgspec.Struct, frozen=True, gc=False):
+    """An edge as the user wrote it: the name of another spec of the same job."""
+
+    task: str
+    on: On = On.SUCCESS
+
+
+class Requirements(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """What one node of a task needs. Equal requirements are one class to the scheduler."""
+
+    cpus_milli: int = 1_000
+    memory_bytes: int = 0
+    disk_bytes: int = 0
+    gpus: int = 0
+    gpu_model: str = ""  # lower case; "" is any
+    arch: str = ""  # "" is any
+    labels: tuple[tuple[str, str], ...] = ()  # sorted; the agent must carry each
+
+
+class TaskSpec(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Exactly one of `argv` and `script` is set. Durations in seconds."""
+
+    name: str
+    argv: tuple[str, ...] = ()
+    script: str = ""
+    env: dict[str, str] = {}
+    requirements: Requirements = Requirements()
+    num_nodes: int = 1
+    priority: Priority = Priority.NORMAL
+    needs: tuple[Need, ...] = ()
+    retries: int = 0
+    infra_retries: int = 3
+    retry_on: tuple[int, ...] = ()  # exit codes worth a retry; empty is every one
+    timeout_s: float | None = None
+    queue_timeout_s: float | None = None
+    grace_s: float = DEFAULT_GRACE_S
+    delivery: Delivery = Delivery.AT_LEAST_ONCE
+    exclusive: bool = False
+    array_count: int | None = None
+    array_values: tuple[str, ...] = ()  # as long as `array_count`, or empty
+    workdir: str = ""  # a directory of the agent's machine; "" is the agent's own work directory
+    labels: dict[str, str] = {}
+
+    @property
+    def width(self) -> int:
+        """How many tasks this spec makes."""
+        return 1 if self.array_count is None else self.array_count
+
+
+class JobSpec(msgspec.Struct, frozen=True):
+    """Acyclic, names unique, every need resolvable: `core.form` has checked."""
+
+    name: str
+    tasks: tuple[TaskSpec, ...]
+    on_failure: OnFailure = OnFailure.SKIP_DESCENDANTS
+    labels: dict[str, str] = {}
+
+    @property
+    def width(self) -> int:
+        return sum(spec.width for spec in self.tasks)

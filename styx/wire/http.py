@@ -1,0 +1,240 @@
+"""Answers of the HTTP API: the public contract, change it only by adding.
+
+Requests are the forms of `core.form`. Times are RFC 3339 in UTC; sizes in bytes unless named.
+"""
+
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+Status = Literal[
+    "blocked",
+    "queued",
+    "provisioning",
+    "assigned",
+    "running",
+    "cancelling",
+    "succeeded",
+    "failed",
+    "cancelled",
+    "skipped",
+    "lost",
+]
+TERMINAL: frozenset[str] = frozenset({"succeeded", "failed", "cancelled", "skipped", "lost"})
+
+
+class Health(msgspec.Struct):
+    status: str
+    version: str
+    service: str
+
+
+class Ready(msgspec.Struct):
+    ready: bool
+    database: str  # ok, unavailable
+    leader: bool
+    durability: str = "local"
+
+
+class Problem(msgspec.Struct, omit_defaults=True):
+    """RFC 9457, as application/problem+json."""
+
+    title: str
+    status: int
+    detail: str
+    code: str  # the machine word: invalid_spec, not_found, …
+    type: str = "about:blank"
+    hint: str = ""
+    request_id: str = ""
+    errors: list["ProblemField"] = []
+
+
+class ProblemField(msgspec.Struct):
+    path: str
+    message: str
+
+
+class Submitted(msgspec.Struct, omit_defaults=True):
+    """`submitted` is a promise: the task is durable and is never lost after this answer."""
+
+    task_id: str
+    status: str = msgspec.field(default="submitted")
+    warnings: list[str] = []
+
+
+class JobSubmitted(msgspec.Struct, omit_defaults=True):
+    job_id: str
+    task_ids: dict[str, str | list[str]]  # an array's name stands for the ids of its elements
+    status: str = msgspec.field(default="submitted")
+    warnings: list[str] = []
+
+
+class CancelAccepted(msgspec.Struct):
+    id: str
+    status: str
+
+
+class ResourcesView(msgspec.Struct, omit_defaults=True):
+    cpus: float = 0.0
+    memory_gib: float = 0.0
+    disk_gib: float = 0.0
+    gpus: int = 0
+    gpu_model: str = ""
+    arch: str = ""
+    labels: dict[str, str] = {}
+
+
+class AttemptView(msgspec.Struct):
+    n: int
+    rank: int
+    status: str
+    reason: str
+    agent_id: str
+    agent: str  # its name
+    assigned_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    exit_code: int | None
+    signal: int | None
+    detail: str
+    duration_ms: int | None
+    cpu_ms: int | None
+    max_rss_bytes: int | None
+    logs_complete: bool
+    out_bytes: int
+    err_bytes: int
+
+
+class TaskView(msgspec.Struct):
+    id: str
+    job_id: str
+    name: str
+    status: Status
+    reason: str
+    exit_code: int | None
+    signal: int | None
+    attempt: int
+    priority: str
+    command: list[str]
+    run: str
+    resources: ResourcesView
+    num_nodes: int
+    labels: dict[str, str]
+    needs: list[str]  # task ids
+    array_index: int | None
+    agent: str  # name of the (first) agent of the current or last attempt
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    duration_ms: int | None
+
+
+class TaskDetail(TaskView):
+    env: dict[str, str] = {}
+    workdir: str = ""
+    retries: int = 0
+    infra_retries: int = 0
+    timeout_s: float | None = None
+    queue_timeout_s: float | None = None
+    detail: str = ""  # of the last attempt's end, for people
+    attempts: list[AttemptView] = []
+
+
+class JobView(msgspec.Struct):
+    id: str
+    name: str
+    status: str  # running, succeeded, failed, cancelled, lost
+    total: int
+    counts: dict[str, int]  # task status -> tasks
+    labels: dict[str, str]
+    on_failure: str
+    created_at: datetime
+    finished_at: datetime | None
+
+
+class GraphView(msgspec.Struct):
+    """A job's DAG. An array is one node; `counts` are its elements by status."""
+
+    nodes: list["GraphNode"]
+    edges: list["GraphEdge"]
+
+
+class GraphNode(msgspec.Struct):
+    name: str
+    task_ids: list[str]  # at most 1,000 of them
+    width: int
+    counts: dict[str, int]
+
+
+class GraphEdge(msgspec.Struct):
+    source: str
+    target: str
+    on: str
+
+
+class AgentView(msgspec.Struct):
+    id: str
+    name: str
+    status: str
+    version: str
+    address: str
+    labels: dict[str, str]
+    resources: ResourcesView
+    used: ResourcesView
+    gpu_models: list[str]
+    running: int
+    joined_at: datetime
+    last_seen_s: float | None  # seconds since the last frame; null when not connected
+    load: dict[
+        str, float
+    ]  # cpu_percent, load1, memory_used_bytes, …; empty until the first reading
+
+
+class Hindrance(msgspec.Struct, omit_defaults=True):
+    """One reason why a task is not running: a machine word, what it is about, and words for people."""
+
+    code: str
+    subject: str  # an agent's or a task's name, or ""
+    message: str
+    id: str = ""
+
+
+class Explanation(msgspec.Struct):
+    """`hindrances` answer "why not yet"; `history` what happened, attempt by attempt."""
+
+    task_id: str
+    name: str
+    status: Status
+    summary: str
+    hindrances: list[Hindrance]
+    hint: str
+    history: list["HistoryView"]
+
+
+class HistoryView(msgspec.Struct):
+    """One thing that happened to a task."""
+
+    at: datetime
+    what: str  # submitted, ready, assigned, accepted, running, succeeded, …
+    attempt: int
+    rank: int
+    agent: str
+    reason: str
+    detail: str
+
+
+class FeedEvent(msgspec.Struct):
+    """A change, as /api/v1/events streams it. `id` grows; resume with Last-Event-ID."""
+
+    id: str
+    at: datetime
+    kind: Literal["task", "job", "agent", "attempt"]
+    object_id: str
+    name: str
+    status: str
+    reason: str = ""
+    job_id: str = ""
+    attempt: int = 0
+    agent: str = ""
+    exit_code: int | None = None
