@@ -1,0 +1,27 @@
+# One line each, so that CONTRIBUTING.md can show them plainly. Make, because it is everywhere already.
+BIN ?= .venv/bin
+UV ?= uv
+
+.PHONY: setup check test bench fmt lock docs
+
+setup:
+	python3 -m venv .venv && $(BIN)/pip install -q -e '.[test]'
+
+check:
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright && $(BIN)/lint-imports
+
+test:
+	$(BIN)/pytest
+
+bench:
+	$(BIN)/python -m bench
+
+fmt:
+	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+# The build backend is pinned with the rest, so that building the wheel needs nothing else either.
+lock:
+	printf 'hatchling\neditables\n' | $(UV) pip compile -q --universal --python-version 3.11 --all-extras --generate-hashes --no-emit-index-url --no-annotate --no-header -o requirements.lock pyproject.toml -
+
+docs:
+	$(BIN)/python docs/generate.py
