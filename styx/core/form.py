@@ -1,0 +1,390 @@
+"""What a user may write, and the check that turns it into a `JobSpec`.
+
+The structs are the request models of the HTTP API and of task files: they document the fields, and
+`check_…` reads them one by one, so that an answer names every field that is wrong and what would be
+right. Nothing here is slow enough to matter below some thousand tasks; callers give larger documents
+to a thread.
+"""
+
+import graphlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import Annotated, Any, Final, cast
+
+import msgspec
+
+from styx.core import fields, units
+from styx.core.fields import Field, Wrong
+from styx.core.spec import (
+    MAX_EDGES_PER_JOB,
+    MAX_NODES,
+    MAX_SPECS_PER_JOB,
+    MAX_TASKS_PER_JOB,
+    Delivery,
+    JobSpec,
+    Need,
+    On,
+    OnFailure,
+    Priority,
+    TaskSpec,
+)
+from styx.core.units import Expected
+from styx.errors import FieldError, InvalidSpec
+
+MAX_ERRORS: Final = 50  # of one answer
+MAX_RETRIES: Final = 1_000
+
+_TOO_MANY_EDGES: Final = (
+    f"{{:,}} edges; a job has at most {MAX_EDGES_PER_JOB:,}, and an array that waits for an array "
+    "counts one for every pair: put a task between the two"
+)
+
+Word = str | int | float | bool
+
+
+def _doc(description: str, *examples: Any) -> msgspec.Meta:
+    return msgspec.Meta(description=description, examples=list(examples) or None)
+
+
+class ResourcesForm(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """What one node of the task needs."""
+
+    cpus: Annotated[float | str, _doc("Cores; fractions are allowed.", 2, 0.5, "4+")] = 1
+    memory: Annotated[float | str, _doc("GiB, or a size with a unit.", 16, "16+", "512MiB")] = 0
+    gpus: Annotated[
+        int | str | dict[str, int], _doc("A number, a model, or both.", 1, "A100", "A100:8")
+    ] = 0
+    accelerators: Annotated[int | str | dict[str, int], _doc("The same as `gpus`.", "A100:8")] = 0
+    disk: Annotated[float | str, _doc("GiB, or a size with a unit.", "100GB")] = 0
+    arch: Annotated[str, _doc("Any, unless given.", "x86_64", "arm64")] = ""
+    labels: Annotated[
+        dict[str, Word], _doc("Labels that the agent must carry.", {"zone": "a"})
+    ] = {}
+
+
+class NeedForm(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """An edge: wait until the named task of the same job has ended so."""
+
+    task: str
+    on: On = On.SUCCESS
+
+
+class ArrayForm(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """One task for each number below `count`, or for each element of `over`."""
+
+    count: int = 1
+    over: list[Word] = []
+
+
+class TaskForm(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """A command with requirements. Exactly one of `command` and `run` is given."""
+
+    name: Annotated[
+        str, msgspec.Meta(pattern=f"^{fields.NAME.pattern}$", description="From the command.")
+    ] = ""
+    command: Annotated[
+        str | list[Word], _doc("The program, executed without a shell.", "echo", ["echo", "Hello"])
+    ] = ""
+    args: Annotated[list[Word], _doc("Its arguments.", ["Hello"])] = []
+    run: Annotated[str, _doc("A shell script, instead of `command`.", "make && ./train.sh")] = ""
+    env: Annotated[dict[str, Word], _doc("Environment variables.", {"SEED": 7})] = {}
+    resources: ResourcesForm = msgspec.field(default_factory=ResourcesForm)
+    num_nodes: Annotated[int, _doc("A gang of so many agents, all or nothing.")] = 1
+    priority: Priority = Priority.NORMAL
+    needs: Annotated[list[str | NeedForm], _doc("Tasks of the same job to wait for.", ["a"])] = []
+    retries: Annotated[int, _doc("Further tries after the task's own failures.")] = 0
+    infra_retries: Annotated[int, _doc("Further tries after a machine's failures.")] = 3
+    retry_on: Annotated[list[int], _doc("Exit codes worth a retry; every one unless given.")] = []
+    timeout: Annotated[
+        float | str | None, _doc("Of one try: seconds or a duration.", 90, "1h30m")
+    ] = None
+    queue_timeout: Annotated[float | str | None, _doc("Of waiting for room.", "2h")] = None
+    grace: Annotated[float | str, _doc("Between the polite signal and the kill.", 10)] = 30
+    delivery: Delivery = Delivery.AT_LEAST_ONCE
+    exclusive: Annotated[bool, _doc("Never two tries at the same time, whatever breaks.")] = False
+    array: Annotated[
+        int | ArrayForm | None, _doc("Many tasks of one kind.", 100, {"over": ["a", "b"]})
+    ] = None
+    workdir: Annotated[str, _doc("A directory on the agent's machine.", "/srv/data")] = ""
+    labels: Annotated[dict[str, Word], _doc("For finding it again.", {"team": "vision"})] = {}
+
+
+class JobForm(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """Connected tasks: names with their tasks, or a list of tasks."""
+
+    tasks: dict[str, TaskForm] | list[TaskForm]
+    name: Annotated[str, msgspec.Meta(pattern=f"^{fields.NAME.pattern}$")] = ""
+    on_failure: OnFailure = OnFailure.SKIP_DESCENDANTS
+    labels: dict[str, Word] = {}
+
+
+def check_task(document: object) -> TaskSpec:
+    """One task that stands alone. Raises: InvalidSpec."""
+    return _checked(_lone_task, document)
+
+
+def check_batch(document: object) -> JobSpec:
+    """A list of tasks, submitted as one job. Raises: InvalidSpec."""
+    return _checked(_batch, document)
+
+
+def check_job(document: object) -> JobSpec:
+    """Raises: InvalidSpec."""
+    return _checked(_job, document)
+
+
+def job_of(task: TaskSpec) -> JobSpec:
+    """The job of a task that was submitted alone."""
+    return JobSpec(name=task.name, tasks=(task,))
+
+
+# --- reading --------------------------------------------------------------------------------------
+
+
+def _checked(reader: Callable[[object], Any], document: object) -> Any:
+    try:
+        return reader(document)
+    except Wrong as wrong:
+        errors = wrong.errors[:MAX_ERRORS]
+    first = f"{errors[0].path}: {errors[0].message}" if errors[0].path else errors[0].message
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    raise InvalidSpec(first + more, *errors)
+
+
+def _lone_task(document: object) -> TaskSpec:
+    given = _task(document)
+    given.setdefault("name", _default_name(given))
+    if needs := given.get("needs"):
+        missing = f"a task submitted alone has no other to wait for: {needs[0].task!r} is unknown"
+        raise Wrong([FieldError("needs[0]", missing)])
+    return TaskSpec(**given)
+
+
+def _batch(document: object) -> JobSpec:
+    tasks = _listed_tasks(document)
+    return JobSpec(name=tasks[0].name, tasks=tasks)
+
+
+def _job(document: object) -> JobSpec:
+    errors: list[FieldError] = []
+    given = fields.read(document, _JOB, errors)
+    if isinstance(document, dict) and document.get("tasks") is None:  # pyright: ignore[reportUnknownMemberType]: JSON
+        errors.append(FieldError("tasks", "missing: names with their tasks, or a list of tasks"))
+    if errors:
+        raise Wrong(errors)
+    tasks: tuple[TaskSpec, ...] = given["tasks"]
+    given.setdefault("name", tasks[0].name if len(tasks) == 1 else "job")
+    return JobSpec(**given)
+
+
+def _tasks(value: object) -> tuple[TaskSpec, ...]:
+    if isinstance(value, dict):
+        return _named_tasks(cast("dict[object, object]", value))
+    return _listed_tasks(value)
+
+
+def _named_tasks(value: dict[object, object]) -> tuple[TaskSpec, ...]:
+    errors: list[FieldError] = []
+    specs: list[TaskSpec] = []
+    for key, document in value.items():
+        try:
+            given = _task(document)
+            name = fields.name(key)
+        except (Expected, Wrong) as error:
+            errors += fields.below(key if isinstance(key, str) else fields.show(key), key, error)
+            if len(errors) >= MAX_ERRORS:
+                break
+            continue
+        if given.setdefault("name", name) != name:
+            errors.append(FieldError(f"{key}.name", f"says otherwise than its key '{name}'"))
+        specs.append(TaskSpec(**given))
+    if errors:
+        raise Wrong(errors)
+    return _connected(specs, [spec.name for spec in specs])
+
+
+def _listed_tasks(value: object) -> tuple[TaskSpec, ...]:
+    """A task without a name gets one from its command, numbered if another task has it."""
+    if not isinstance(value, list):
+        raise Wrong([FieldError("", f"expected a list of tasks, not {fields.show(value)}")])
+    errors: list[FieldError] = []
+    givens: list[dict[str, Any]] = []
+    taken: dict[str, int] = {}
+    for index, document in enumerate(cast("list[object]", value)):
+        given: dict[str, Any] = {}
+        try:
+            given = _task(document)
+        except Wrong as wrong:
+            errors += fields.below(f"[{index}]", document, wrong)
+            if len(errors) >= MAX_ERRORS:
+                break
+        givens.append(given)
+        name = given.get("name")
+        if name is not None and taken.setdefault(name, index) != index:
+            message = (
+                f"the name '{name}' is taken by task [{taken[name]}]; names are unique in a job"
+            )
+            errors.append(FieldError(f"[{index}].name", message))
+    if errors:
+        raise Wrong(errors)
+    _number_the_nameless(givens, set(taken))
+    places = [f"[{index}]" for index in range(len(givens))]
+    return _connected([TaskSpec(**given) for given in givens], places)
+
+
+def _number_the_nameless(givens: list[dict[str, Any]], taken: set[str]) -> None:
+    uses: dict[str, int] = {}
+    for given in givens:
+        if "name" in given:
+            continue
+        base = name = _default_name(given)
+        while name in taken:
+            uses[base] = uses.get(base, 1) + 1
+            name = f"{base[:120]}-{uses[base]}"
+        taken.add(name)
+        given["name"] = name
+
+
+def _task(document: object) -> dict[str, Any]:
+    """The fields of a `TaskSpec`, its name only if it is given. Raises: Wrong."""
+    errors: list[FieldError] = []
+    given = fields.read(document, TASK, errors)
+    command, args = given.pop("command", ()), given.pop("args", ())
+    if isinstance(document, dict):
+        errors += _command_or_run(cast("dict[str, object]", document))
+    if errors:
+        raise Wrong(errors)
+    if command:
+        given["argv"] = command + args
+    if array := given.pop("array", None):
+        given["array_count"], given["array_values"] = array
+    return given
+
+
+def _command_or_run(document: dict[str, object]) -> Iterable[FieldError]:
+    command, run = document.get("command") is not None, document.get("run") is not None
+    if command and run:
+        yield FieldError("run", "give either `command` or `run`, not both")
+    elif not command and not run:
+        yield FieldError("command", "missing: a program (with `args`), or a shell script in `run`")
+    elif run and document.get("args"):
+        yield FieldError("args", "belong to `command`; a `run` script holds its own words")
+
+
+def _default_name(given: dict[str, Any]) -> str:
+    """The command's base name, made to fit the rule for names."""
+    words = given.get("argv") or given["script"].split(maxsplit=1)
+    base = words[0].rstrip("/").rsplit("/", 1)[-1]
+    kept = "".join(c if fields.NAME.fullmatch(c) else "-" for c in base[:128])
+    return kept.strip("-") or "task"
+
+
+def _array(value: object) -> tuple[int, tuple[str, ...]]:
+    if not isinstance(value, dict):
+        return units.whole(value, 1, MAX_TASKS_PER_JOB), ()
+    errors: list[FieldError] = []
+    given = fields.read(cast("object", value), _ARRAY, errors)
+    if not errors and len(given) != 1:
+        errors.append(FieldError("", "expected exactly one of `count` and `over`"))
+    if errors:
+        raise Wrong(errors)
+    values: tuple[str, ...] = given.get("over", ())
+    return given.get("count", len(values)), values
+
+
+# --- the graph ------------------------------------------------------------------------------------
+
+
+def _connected(specs: Sequence[TaskSpec], places: Sequence[str]) -> tuple[TaskSpec, ...]:
+    """The same specs, when they are a job: some, not too many, every need met, no cycle."""
+    errors = list(_too_many(specs))
+    at = {spec.name: index for index, spec in enumerate(specs)}
+    edges = 0
+    forward = True
+    for index, spec in enumerate(specs):
+        for nth, need in enumerate(spec.needs):
+            needed = at.get(need.task)
+            if needed is None or needed == index:
+                if len(errors) < MAX_ERRORS:
+                    message = _unmet(need, spec, at)
+                    errors.append(FieldError(f"{places[index]}.needs[{nth}]", message))
+                continue
+            edges += spec.width * specs[needed].width
+            forward = forward and needed < index
+    if edges > MAX_EDGES_PER_JOB:
+        errors.append(FieldError("", _TOO_MANY_EDGES.format(edges)))
+    # Needs that all point backwards cannot close a circle: most jobs are written so.
+    if not errors and not forward and (cycle := _cycle(specs)):
+        where = f"{places[at[cycle[0]]]}.needs"
+        errors.append(FieldError(where, f"the tasks wait for each other: {_arrows(cycle)}"))
+    if errors:
+        raise Wrong(errors)
+    return tuple(specs)
+
+
+def _too_many(specs: Sequence[TaskSpec]) -> Iterable[FieldError]:
+    width = sum(spec.width for spec in specs)
+    if not specs:
+        yield FieldError("", "a job has at least one task")
+    elif len(specs) > MAX_SPECS_PER_JOB:
+        yield FieldError("", f"{len(specs):,} tasks; a job names at most {MAX_SPECS_PER_JOB:,}")
+    elif width > MAX_TASKS_PER_JOB:
+        yield FieldError("", f"{width:,} tasks; a job has at most {MAX_TASKS_PER_JOB:,}")
+
+
+def _unmet(need: Need, spec: TaskSpec, at: dict[str, int]) -> str:
+    if need.task == spec.name:
+        return "a task cannot wait for itself"
+    near = fields.did_you_mean(need.task, at) if len(at) <= 1_000 else ""
+    return f"no task of this job is called '{need.task}'{near}"
+
+
+def _cycle(specs: Sequence[TaskSpec]) -> list[str]:
+    """One circle in the order of running, from its first task in the document and back; or nothing."""
+    graph = {spec.name: [need.task for need in spec.needs] for spec in specs}
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        circle: list[str] = error.args[1][:-1]
+        members = set(circle)
+        first = circle.index(next(spec.name for spec in specs if spec.name in members))
+        return [*circle[first:], *circle[:first], circle[first]]
+    return []
+
+
+def _arrows(cycle: list[str]) -> str:
+    shown = cycle if len(cycle) <= 20 else [*cycle[:10], "…", *cycle[-9:]]
+    return " → ".join(shown)
+
+
+_ARRAY: Final = {
+    "count": Field("count", fields.whole(1, MAX_TASKS_PER_JOB)),
+    "over": Field("over", fields.array_values),
+}
+TASK: Final = {
+    "name": Field("name", fields.name),
+    "command": Field("command", fields.command),
+    "args": Field("args", fields.words),
+    "run": Field("script", fields.script),
+    "env": Field("env", fields.env),
+    "resources": Field("requirements", fields.requirements),
+    "num_nodes": Field("num_nodes", fields.whole(1, MAX_NODES)),
+    "priority": Field("priority", fields.choice(Priority)),
+    "needs": Field("needs", fields.needs),
+    "retries": Field("retries", fields.whole(0, MAX_RETRIES)),
+    "infra_retries": Field("infra_retries", fields.whole(0, MAX_RETRIES)),
+    "retry_on": Field("retry_on", fields.exit_codes),
+    "timeout": Field("timeout_s", fields.positive_seconds),
+    "queue_timeout": Field("queue_timeout_s", fields.positive_seconds),
+    "grace": Field("grace_s", units.seconds),
+    "delivery": Field("delivery", fields.choice(Delivery)),
+    "exclusive": Field("exclusive", fields.boolean),
+    "array": Field("array", _array),
+    "workdir": Field("workdir", fields.directory),
+    "labels": Field("labels", fields.labels),
+}
+_JOB: Final = {
+    "name": Field("name", fields.name),
+    "tasks": Field("tasks", _tasks),
+    "on_failure": Field("on_failure", fields.choice(OnFailure)),
+    "labels": Field("labels", fields.labels),
+}
