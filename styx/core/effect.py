@@ -46,14 +46,19 @@ def pending(attempt: Attempt) -> Effect | None:
     return None
 
 
-def deadline(task: Task) -> datetime | None:
-    """When time alone changes a task: its backoff ends, or it waited too long for room."""
+def deadlines(task: Task) -> tuple[datetime, ...]:
+    """When time alone may change a ready task: its backoff ends, or it waited too long for room."""
     if task.state is not TaskState.READY:
+        return ()
+    due = (task.not_before,) if task.not_before else ()
+    expiry = queue_expiry(task)
+    return (*due, expiry) if expiry else due
+
+
+def queue_expiry(task: Task) -> datetime | None:
+    if task.spec.queue_timeout_s is None or task.ready_at is None:
         return None
-    due = [task.not_before] if task.not_before else []
-    if task.spec.queue_timeout_s is not None and task.ready_at is not None:
-        due.append(task.ready_at + timedelta(seconds=task.spec.queue_timeout_s))
-    return min(due, default=None)
+    return task.ready_at + timedelta(seconds=task.spec.queue_timeout_s)
 
 
 def backstop(attempt: Attempt, task: Task) -> datetime | None:

@@ -10,7 +10,7 @@ import msgspec
 from styx.core import machine
 from styx.core.ids import JobId
 from styx.core.spec import OnFailure
-from styx.core.task import TaskState
+from styx.core.task import Reason, TaskState
 
 
 class JobState(StrEnum):
@@ -44,6 +44,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     labels: dict[str, str] = {}
     total: int  # tasks
     state: JobState = JobState.RUNNING
+    # Set: every task of it that is not over is to be cancelled, for this reason. A wish in the row, so
+    # that a cancel of a million tasks can go in slices and survive a crash between two of them.
+    cancel_reason: Reason = Reason.NONE
+    cancel_force: bool = False
     finished_at: datetime | None = None
     version: int = 0
 

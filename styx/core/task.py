@@ -103,14 +103,3 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
         return (
             self.spec.name if self.array_index is None else f"{self.spec.name}/{self.array_index}"
         )
-
-
-def satisfied(on: On, state: TaskState) -> bool:
-    """Whether a need that ended in `state` satisfies the edge; False means that it never will."""
-    match on:
-        case On.DONE:
-            return True
-        case On.SUCCESS:
-            return state is TaskState.SUCCEEDED
-        case On.FAILURE:
-            return state in {TaskState.FAILED, TaskState.LOST}

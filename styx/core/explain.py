@@ -1,0 +1,147 @@
+"""Why a task is not running yet: every agent with its reason, and who is before it in the line."""
+
+from datetime import datetime
+
+import msgspec
+
+from styx.core.agent import AgentState
+from styx.core.ids import TaskId
+from styx.core.match import why_never, why_not_now
+from styx.core.policy import Policy
+from styx.core.queue import in_order, place_of
+from styx.core.spec import RANK
+from styx.core.task import Task, TaskState
+from styx.core.world import World
+
+MAX_LISTED = 50  # needs, agents or tasks named; more are counted
+
+
+class Hindrance(msgspec.Struct, frozen=True):
+    """`code` is a machine word, `subject` an agent's or a task's name, `id` its id."""
+
+    code: str
+    subject: str
+    message: str
+    id: str = ""
+
+
+def hindrances(world: World, task_id: TaskId, now: datetime, policy: Policy) -> list[Hindrance]:
+    """Most telling first; empty for a task that runs or is over."""
+    task = world.tasks.get(task_id)
+    if task is None:
+        return []
+    if task.state is TaskState.BLOCKED:
+        return _needs(world, task)
+    if task.state is not TaskState.READY:
+        return []
+    found: list[Hindrance] = []
+    if task.not_before and task.not_before > now:
+        left_s = (task.not_before - now).total_seconds()
+        found.append(
+            Hindrance(
+                "backoff", task.name, f"retries in {left_s:.0f}s, after attempt {task.attempt}"
+            )
+        )
+    return found + _agents(world, task, policy)
+
+
+def _needs(world: World, task: Task) -> list[Hindrance]:
+    waiting = [world.tasks[e.task_id] for e in task.needs if e.task_id in world.tasks]
+    found = [
+        Hindrance(
+            "needs_unmet", need.name, f"waits for {need.name}, which is {_word(need)}", need.id
+        )
+        for need in waiting[:MAX_LISTED]
+    ]
+    if len(waiting) > MAX_LISTED:
+        found.append(Hindrance("needs_unmet", "", f"and {len(waiting) - MAX_LISTED} more needs"))
+    return found
+
+
+def _word(task: Task) -> str:
+    return {TaskState.READY: "queued", TaskState.ACTIVE: "running"}.get(task.state, str(task.state))
+
+
+def _agents(world: World, task: Task, policy: Policy) -> list[Hindrance]:
+    wanted = task.spec.requirements
+    agents = [a for a in world.agents.values() if a.state is not AgentState.GONE]
+    if not agents:
+        return [Hindrance("no_agent", "", "no agent is connected")]
+    never: list[Hindrance] = []
+    passing: list[Hindrance] = []
+    free: list[str] = []
+    for agent in agents:
+        why = why_never(wanted, agent) or why_not_now(wanted, agent, world.rooms[agent.id])
+        if why is None:
+            free.append(agent.name)
+            continue
+        said = Hindrance(why.code, agent.name, f"{agent.name} {why.message}", agent.id)
+        (passing if why.passing else never).append(said)
+    found: list[Hindrance] = []
+    if task.spec.num_nodes > 1:
+        found.append(
+            Hindrance(
+                "gang_incomplete",
+                task.name,
+                f"needs {task.spec.num_nodes} agents at once, {len(free)} have room",
+            )
+        )
+    elif free:
+        found += _kept(world, task, free, policy)
+    if passing or free:
+        found += _ahead(world, task)
+    return found + passing[:MAX_LISTED] + never[:MAX_LISTED]
+
+
+def _kept(world: World, task: Task, free: list[str], policy: Policy) -> list[Hindrance]:
+    """An agent has room and yet the task waits: kept for one that waited longer, or just freed."""
+    reserved = {world.agents[a].name for agents in world.reserved.values() for a in agents}
+    kept = [name for name in free if name in reserved]
+    if not kept:
+        return [Hindrance("about_to_start", task.name, f"{free[0]} has room: it starts next")]
+    return [
+        Hindrance(
+            "reserved",
+            name,
+            f"{name} is kept free for a task that waited over {policy.reserve_after_s:g}s",
+        )
+        for name in kept[:MAX_LISTED]
+    ]
+
+
+def _ahead(world: World, task: Task) -> list[Hindrance]:
+    """Those before it in the line, of any class; the first is named."""
+    mine = place_of(task)
+    first: Task | None = None
+    higher = same = 0
+    for queue in world.queues.values():
+        for place in in_order(queue.heap):
+            if place >= mine:
+                break
+            other = world.tasks.get(place.task_id)
+            if other is None or other.state is not TaskState.READY:
+                continue
+            if place.minus_rank < mine.minus_rank:
+                higher += 1
+            else:
+                same += 1
+            if first is None or place < place_of(first):
+                first = other
+            if higher + same >= 1_000:
+                break
+    if first is None:
+        return []
+    if higher:
+        assert RANK[first.spec.priority] > RANK[task.spec.priority]
+        words = (
+            f"waits behind {higher} of higher priority, first {first.name} ({first.spec.priority})"
+        )
+        return [Hindrance("behind_higher_priority", first.name, words, first.id)]
+    return [
+        Hindrance(
+            "behind_older",
+            first.name,
+            f"waits behind {same} older tasks, first {first.name}",
+            first.id,
+        )
+    ]

@@ -1,0 +1,88 @@
+"""Requirement × agent → yes, or the reason why not, as data."""
+
+from collections import Counter
+
+import msgspec
+
+from styx.core.agent import Agent, AgentState
+from styx.core.room import Room, model_matches
+from styx.core.spec import Requirements
+
+GIB = 1 << 30
+
+
+class Mismatch(msgspec.Struct, frozen=True):
+    """`code` is a machine word; `passing` tells a hindrance that time may remove."""
+
+    code: str
+    message: str
+    passing: bool = False
+
+
+def why_never(wanted: Requirements, agent: Agent) -> Mismatch | None:
+    """Why this agent, idle, could not run it; None when it could."""
+    have = agent.capacity
+    if wanted.arch and wanted.arch != have.arch:
+        return Mismatch("arch", f"is {have.arch}, the task wants {wanted.arch}")
+    for key, value in wanted.labels:
+        if agent.labels.get(key) != value:
+            return Mismatch("labels", f"does not carry the label {key}={value}")
+    if wanted.gpus:
+        mismatch = _gpus(wanted, agent)
+        if mismatch:
+            return mismatch
+    if wanted.cpus_milli > have.cpus_milli:
+        return Mismatch(
+            "too_few_cpus",
+            f"has {cpus(have.cpus_milli)} cpus, the task wants {cpus(wanted.cpus_milli)}",
+        )
+    if wanted.memory_bytes > have.memory_bytes:
+        return Mismatch(
+            "too_little_memory",
+            f"has {gib(have.memory_bytes)} GiB, the task wants {gib(wanted.memory_bytes)} GiB",
+        )
+    if wanted.disk_bytes > have.disk_bytes:
+        return Mismatch(
+            "too_little_disk",
+            f"has {gib(have.disk_bytes)} GiB of disk, the task wants {gib(wanted.disk_bytes)} GiB",
+        )
+    return None
+
+
+def why_not_now(wanted: Requirements, agent: Agent, room: Room) -> Mismatch | None:
+    """Why an agent that could run it does not at this moment; None when it does."""
+    match agent.state:
+        case AgentState.READY:
+            pass
+        case AgentState.DRAINING:
+            return Mismatch("agent_draining", "is draining", passing=True)
+        case _:
+            return Mismatch("agent_not_ready", f"is {agent.state}", passing=True)
+    if room.fits(wanted):
+        return None
+    free = [f"{cpus(max(0, room.cpus_milli))} of {cpus(agent.capacity.cpus_milli)} cpus"]
+    if wanted.memory_bytes:
+        free.append(f"{gib(max(0, room.memory_bytes))} GiB of memory")
+    if wanted.gpus:
+        free.append(f"{max(0, sum(room.gpus.values()))} of {len(agent.capacity.gpus)} GPUs")
+    return Mismatch("busy", f"is busy: {', '.join(free)} free", passing=True)
+
+
+def _gpus(wanted: Requirements, agent: Agent) -> Mismatch | None:
+    models = Counter(gpu.model for gpu in agent.capacity.gpus)
+    most = max((n for m, n in models.items() if model_matches(wanted.gpu_model, m)), default=0)
+    if most >= wanted.gpus:
+        return None
+    name = wanted.gpu_model.upper() or "GPU"
+    if not most:
+        has = ", ".join(sorted(models)) or "none"
+        return Mismatch("no_such_gpu", f"has no {name} (GPUs: {has})")
+    return Mismatch("too_few_gpus", f"has {most} × {name}, the task wants {wanted.gpus}")
+
+
+def cpus(milli: int) -> str:
+    return f"{milli / 1_000:g}"
+
+
+def gib(size: int) -> str:
+    return f"{size / GIB:.3g}"

@@ -1,0 +1,254 @@
+"""Ready tasks → agents with room: by priority, then fair share between projects, then age.
+
+Tasks are looked at by class: equal requirements fit or do not fit together. A class whose first task
+found no room is stuck, and is looked at again only on agents that gained room since. So a turn costs
+what changed, not what waits.
+
+A task that waited long while others may overtake it gets agents reserved: on them, only what leaves
+room for it may start. A gang is placed whole or not at all; as reservations are given in the order of
+the line, two gangs cannot hold half of each other's agents.
+"""
+
+import heapq
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import NamedTuple
+
+import msgspec
+
+from styx.core.agent import Agent, AgentState
+from styx.core.attempt import Attempt
+from styx.core.draft import Draft
+from styx.core.ids import AgentId
+from styx.core.match import why_never
+from styx.core.queue import ClassKey, Place, in_order, place_of
+from styx.core.spec import Requirements
+from styx.core.task import Reason, Task, TaskState
+
+
+class Turn(NamedTuple):
+    """Whose turn it is: the smallest first. The class decides nothing, it rides along."""
+
+    minus_rank: int
+    share: int
+    task_id: str
+    number: int
+
+
+class Line:
+    """The ready tasks of one class, best first, as the draft sees them now."""
+
+    def __init__(self, draft: Draft, key: ClassKey, fresh: list[Place]) -> None:
+        self.key = key
+        self._draft = draft
+        queue = draft.world.queues.get(key)
+        self.was_stuck = queue is not None and queue.stuck
+        self._places = heapq.merge(in_order(queue.heap) if queue else (), sorted(fresh))
+        self._candidates: dict[AgentId, None] | None = None
+
+    def next(self) -> Task | None:
+        for place in self._places:
+            task = self._draft.task(place.task_id)
+            if task is None or task.state is not TaskState.READY:
+                continue
+            if task.not_before is None or task.not_before <= self._draft.now:
+                return task
+        return None
+
+    def candidates(self) -> dict[AgentId, None]:
+        """Agents worth a look, shrinking as they fill up."""
+        if self._candidates is None:
+            pool = self._draft.freed if self.was_stuck else _rooms(self._draft)
+            wanted = self.key.requirements
+            self._candidates = {a: None for a in pool if eligible(self._draft, a, wanted)}
+        return self._candidates
+
+
+def place(draft: Draft) -> None:
+    """Assign what fits, up to the turn's bound."""
+    lines = [Line(draft, key, fresh) for key, fresh in _classes(draft).items()]
+    turns: list[Turn] = []
+    tasks: list[Task | None] = [line.next() for line in lines]
+    for number, task in enumerate(tasks):
+        if task is None:
+            draft.delta.hints.stuck[lines[number].key] = False
+        else:
+            turns.append(_turn(draft, lines[number], task, number))
+    heapq.heapify(turns)
+    guard = Guard(draft)
+    budget = draft.policy.placements_per_turn
+    while turns:
+        turn = heapq.heappop(turns)
+        line, task = lines[turn.number], tasks[turn.number]
+        assert task is not None
+        now = _turn(draft, line, task, turn.number)
+        if turns and now > turns[0]:
+            heapq.heappush(turns, now)  # its project's share grew since it was put in line
+            continue
+        if budget <= 0:
+            draft.delta.hints.unfinished = True
+            break
+        agents = _choose(draft, line, guard)
+        draft.delta.hints.stuck[line.key] = agents is None
+        if agents is None:
+            guard.add(line, task)
+            continue
+        assign(draft, task, agents)
+        budget -= len(agents)
+        tasks[turn.number] = task = line.next()
+        if task is not None:
+            heapq.heappush(turns, _turn(draft, line, task, turn.number))
+    guard.remember()
+
+
+def assign(draft: Draft, task: Task, agents: list[AgentId]) -> None:
+    """Open the next try, one member an agent."""
+    draft.put_task(
+        msgspec.structs.replace(
+            task,
+            state=TaskState.ACTIVE,
+            reason=Reason.NONE,
+            attempt=task.attempt + 1,
+            not_before=None,
+        )
+    )
+    for rank, agent_id in enumerate(agents):
+        draft.put_attempt(
+            Attempt(
+                task_id=task.id,
+                n=task.attempt + 1,
+                rank=rank,
+                agent_id=agent_id,
+                assigned_at=draft.now,
+            )
+        )
+
+
+def eligible(draft: Draft, agent_id: AgentId, wanted: Requirements) -> bool:
+    """Whether the agent takes work of this kind at all, now or when it has room."""
+    agent = draft.agent(agent_id)
+    return agent is not None and takes(agent, wanted)
+
+
+def takes(agent: Agent, wanted: Requirements) -> bool:
+    return agent.state is AgentState.READY and why_never(wanted, agent) is None
+
+
+class Guard:
+    """Keeps room for those who waited long.
+
+    Who is kept room for is decided only when somebody behind them would start: most turns never ask.
+    """
+
+    def __init__(self, draft: Draft) -> None:
+        self.reserved: dict[ClassKey, tuple[AgentId, ...]] = {}
+        self._draft = draft
+        self._waiting: list[ClassKey] = []  # stuck long enough, in the order of the line
+
+    def add(self, line: Line, task: Task) -> None:
+        patience = timedelta(seconds=self._draft.policy.reserve_after_s)
+        if task.ready_at is not None and self._draft.now - task.ready_at >= patience:
+            self._waiting.append(line.key)
+
+    def allows(self, agent_id: AgentId, wanted: Requirements) -> bool:
+        """Whether starting `wanted` on the agent leaves those before it no worse off."""
+        for key in self._waiting:
+            if key not in self.reserved:
+                self.reserved[key] = self._reserve(key)
+            if agent_id in self.reserved[key] and not self._both_fit(
+                agent_id, wanted, key.requirements
+            ):
+                return False
+        return True
+
+    def remember(self) -> None:
+        """Keep what is reserved for classes that still wait, asked about in this turn or not.
+
+        Those kept off an agent that is released now are stuck, and must look at it again.
+        """
+        hints = self._draft.delta.hints
+        before = self._draft.world.reserved
+        still = {k: a for k, a in before.items() if k in self._waiting or k not in hints.stuck}
+        hints.reserved = still | self.reserved
+        held = {agent_id for agents in hints.reserved.values() for agent_id in agents}
+        hints.released = tuple(
+            a
+            for k, agents in before.items()
+            if k not in hints.reserved
+            for a in agents
+            if a not in held
+        )
+        if hints.released:
+            hints.unfinished = True
+
+    def _reserve(self, key: ClassKey) -> tuple[AgentId, ...]:
+        """Keep the last turn's choice while it is good: a choice that wanders keeps nothing free."""
+        taken = {agent_id for agents in self.reserved.values() for agent_id in agents}
+        before = self._draft.world.reserved.get(key, ())
+        if before and all(
+            a not in taken and eligible(self._draft, a, key.requirements) for a in before
+        ):
+            return before
+        fitting = [
+            (self._draft.room(a).shortage(key.requirements), a)
+            for a in _rooms(self._draft)
+            if a not in taken and eligible(self._draft, a, key.requirements)
+        ]
+        nearest = heapq.nsmallest(key.num_nodes, fitting)
+        return tuple(a for _, a in nearest) if len(nearest) == key.num_nodes else ()
+
+    def _both_fit(self, agent_id: AgentId, small: Requirements, big: Requirements) -> bool:
+        """Beside the small one and all that runs now, the big one still fits once that has ended."""
+        agent = self._draft.agent(agent_id)
+        assert agent is not None
+        room, whole = self._draft.room(agent_id), agent.capacity
+        gpus_busy = len(whole.gpus) - sum(room.gpus.values())
+        return (
+            whole.cpus_milli - big.cpus_milli
+            >= whole.cpus_milli - room.cpus_milli + small.cpus_milli
+            and whole.memory_bytes - big.memory_bytes
+            >= whole.memory_bytes - room.memory_bytes + small.memory_bytes
+            and len(whole.gpus) - big.gpus >= gpus_busy + small.gpus
+        )
+
+
+def _choose(draft: Draft, line: Line, guard: Guard) -> list[AgentId] | None:
+    """The tightest fits, one a node, or None. Agents that are full leave the line's candidates."""
+    wanted, count = line.key.requirements, line.key.num_nodes
+    if count > 1 and line.was_stuck:
+        # A gang may need agents that gained no room beside one that did: look at all of them.
+        line.was_stuck = False
+    candidates = line.candidates()
+    fitting: list[tuple[tuple[int, int, int], AgentId]] = []
+    for agent_id in list(candidates):
+        room = draft.room(agent_id)
+        if not room.fits(wanted) or not guard.allows(agent_id, wanted):
+            del candidates[agent_id]
+        else:
+            fitting.append((room.leftover(wanted), agent_id))
+    if len(fitting) < count:
+        return None
+    return [agent_id for _, agent_id in heapq.nsmallest(count, fitting)]
+
+
+def _classes(draft: Draft) -> dict[ClassKey, list[Place]]:
+    """The classes worth a look in this turn, each with the tasks that became ready in it."""
+    classes: dict[ClassKey, list[Place]] = {
+        key: []
+        for key, queue in draft.world.queues.items()
+        if draft.freed or not queue.stuck or key in draft.thinned
+    }
+    for task_id in draft.ready:
+        task = draft.task(task_id)
+        if task is not None:
+            classes.setdefault(draft.class_of(task), []).append(place_of(task))
+    return classes
+
+
+def _rooms(draft: Draft) -> Iterator[AgentId]:
+    yield from dict.fromkeys((*draft.world.rooms, *draft.delta.agents))
+
+
+def _turn(draft: Draft, line: Line, task: Task, number: int) -> Turn:
+    first = place_of(task)
+    return Turn(first.minus_rank, draft.usage(line.key.project), first.task_id, number)

@@ -1,0 +1,97 @@
+"""Numbers, and when: backoff, budgets, bounds of a turn, weights of fair share."""
+
+from datetime import datetime, timedelta
+from typing import Final
+
+import msgspec
+
+from styx.core.attempt import Attempt, AttemptState
+from styx.core.spec import Delivery, Requirements
+from styx.core.task import Reason, Task, TaskState
+
+GPU_WEIGHT_CPUS: Final = 8  # what a GPU counts in fair share: the cores usually rented beside one
+REJECT_BACKOFF_S: Final = 1.0  # an agent that refused keeps refusing for a while
+
+# Ends for which the machine is to blame: they cost an infra retry, never one of the user's.
+_INFRA: Final = frozenset(
+    {Reason.EXIT_STATUS_LOST, Reason.AGENT_REBOOTED, Reason.AGENT_REPLACED, Reason.STATE_LOST}
+)
+
+
+class Policy(msgspec.Struct, frozen=True):
+    retry_base_s: float = 10.0
+    retry_cap_s: float = 600.0
+    reserve_after_s: float = 30.0
+    placements_per_turn: int = 5_000  # about 50 ms of deciding
+    settlements_per_turn: int = 5_000
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """What an ended attempt makes of its task. `delay_s` counts only for READY."""
+
+    state: TaskState
+    reason: Reason
+    delay_s: float = 0.0
+    user_failures: int = 0  # to add
+    infra_failures: int = 0  # to add
+
+
+def verdict(task: Task, attempt: Attempt, policy: Policy) -> Verdict:
+    """Decide once, on the one attempt that speaks for its try."""
+    match attempt.state:
+        case AttemptState.SUCCEEDED:
+            return Verdict(TaskState.SUCCEEDED, Reason.NONE)
+        case AttemptState.CANCELLED:
+            return Verdict(TaskState.CANCELLED, attempt.reason)
+        case AttemptState.REJECTED:
+            if task.cancel_at:
+                return Verdict(TaskState.CANCELLED, Reason.CANCELLED)
+            return Verdict(TaskState.READY, Reason.NONE, REJECT_BACKOFF_S)
+        case AttemptState.PREEMPTED:
+            return _infra(task, attempt, TaskState.FAILED, 0.0)
+        case AttemptState.LOST:
+            return _infra(task, attempt, TaskState.LOST, policy.retry_base_s)
+        case _:
+            if attempt.reason in _INFRA:
+                return _infra(task, attempt, TaskState.FAILED, policy.retry_base_s)
+            return _failed(task, attempt, policy)
+
+
+def _infra(task: Task, attempt: Attempt, final: TaskState, delay_s: float) -> Verdict:
+    if task.cancel_at:
+        return Verdict(TaskState.CANCELLED, Reason.LOST_DURING_CANCEL, infra_failures=1)
+    if task.spec.delivery is Delivery.AT_MOST_ONCE:
+        return Verdict(TaskState.LOST, attempt.reason, infra_failures=1)
+    if task.infra_failures >= task.spec.infra_retries:
+        return Verdict(final, attempt.reason, infra_failures=1)
+    return Verdict(TaskState.READY, attempt.reason, delay_s, infra_failures=1)
+
+
+def _failed(task: Task, attempt: Attempt, policy: Policy) -> Verdict:
+    code = attempt.exit.code if attempt.exit else None
+    worth = not task.spec.retry_on or code in task.spec.retry_on
+    again = worth and task.user_failures < task.spec.retries and not task.cancel_at
+    if not again or task.spec.delivery is Delivery.AT_MOST_ONCE:
+        return Verdict(TaskState.FAILED, attempt.reason, user_failures=1)
+    delay_s = backoff_s(task, policy)
+    return Verdict(TaskState.READY, attempt.reason, delay_s, user_failures=1)
+
+
+def backoff_s(task: Task, policy: Policy) -> float:
+    """Doubling, with jitter that the task's own id decides: the core has no dice.
+
+    The result lies in the upper half of the doubled span, so that retries of an array spread out but
+    none comes at once.
+    """
+    span = min(policy.retry_cap_s, policy.retry_base_s * 2 ** min(task.user_failures, 16))
+    dice = int(task.id.replace("-", "")[-8:], 16) * (2 * task.attempt + 1) % 2**32
+    return span * (0.5 + 0.5 * dice / 2**32)
+
+
+def later(now: datetime, delay_s: float) -> datetime | None:
+    return now + timedelta(seconds=delay_s) if delay_s else None
+
+
+def weight(requirements: Requirements) -> int:
+    """What a node counts in fair share, in thousandths of a core."""
+    return requirements.cpus_milli + requirements.gpus * GPU_WEIGHT_CPUS * 1_000

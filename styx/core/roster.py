@@ -1,0 +1,183 @@
+"""Agents come, agree with the server on what they hold, fall silent, and go."""
+
+import msgspec
+
+from styx.core import lifecycle
+from styx.core.agent import Agent, AgentState
+from styx.core.attempt import TERMINAL, Attempt, AttemptState, StopReason
+from styx.core.draft import Draft
+from styx.core.event import (
+    AgentConnected,
+    AgentDisconnected,
+    AgentHeard,
+    AgentLost,
+    AgentSilent,
+    AgentSynced,
+    AttemptAccepted,
+    AttemptExited,
+    AttemptStarted,
+    AttemptVoided,
+    DrainRequested,
+    Known,
+    Missing,
+    SyncAnswer,
+    Welcomed,
+)
+from styx.core.ids import AttemptKey
+from styx.core.spec import Delivery
+from styx.core.task import Reason
+
+replace = msgspec.structs.replace
+
+
+def connected(draft: Draft, event: AgentConnected) -> Welcomed:
+    """Number the session. A state directory that is another one has lost what ran under the old."""
+    before = draft.agent(event.agent_id)
+    if before and before.store_id != event.store_id:
+        for attempt in draft.attempts_of(event.agent_id):
+            _lose_unless_resendable(draft, attempt)
+    agent = Agent(
+        id=event.agent_id,
+        name=event.name,
+        state=AgentState.JOINING,
+        session=before.session + 1 if before else 1,
+        store_id=event.store_id,
+        boot_id=event.boot_id,
+        version_text=event.version,
+        address=event.address,
+        capacity=event.capacity,
+        labels=event.labels,
+        drain=before.drain if before else False,
+        joined_at=before.joined_at if before else draft.now,
+        changed_at=draft.now,
+    )
+    draft.put_agent(agent)
+    return Welcomed(agent.session)
+
+
+def synced(draft: Draft, event: AgentSynced) -> SyncAnswer | Missing:
+    """Bring the rows and what the agent holds together, pair by pair."""
+    agent = _in_session(draft, event)
+    if agent is None:
+        return Missing("session")
+    held = {known.key: known for known in event.attempts}
+    mine = {a.key: a for a in draft.attempts_of(agent.id)}
+    forget: list[AttemptKey] = []
+    stop: list[AttemptKey] = []
+    adopted = 0
+    for key, known in held.items():
+        attempt = mine.get(key)
+        if attempt is None or attempt.state in TERMINAL:
+            over = known.state in TERMINAL
+            if over and attempt is not None:
+                _apply(draft, agent, known)
+            if not over:
+                stop.append(key)
+            elif attempt is None or attempt.logs_complete:
+                forget.append(key)
+        else:
+            adopted += known.state not in TERMINAL
+            _apply(draft, agent, known)
+    for key, attempt in mine.items():
+        if key not in held:
+            _absent(draft, attempt)
+    _settle_in(draft, agent)
+    return SyncAnswer(tuple(forget), tuple(stop), adopted)
+
+
+def disconnected(draft: Draft, event: AgentDisconnected) -> None:
+    agent = _in_session(draft, event)
+    if agent and agent.state is not AgentState.GONE:
+        _move(draft, agent, AgentState.DISCONNECTED)
+
+
+def silent(draft: Draft, event: AgentSilent) -> None:
+    agent = _in_session(draft, event)
+    if agent and agent.state in {AgentState.READY, AgentState.DRAINING}:
+        _move(draft, agent, AgentState.SUSPECT)
+
+
+def heard(draft: Draft, event: AgentHeard) -> None:
+    agent = _in_session(draft, event)
+    if agent and agent.state is AgentState.SUSPECT:
+        _settle_in(draft, agent)
+
+
+def lost(draft: Draft, event: AgentLost) -> None:
+    """Declare every attempt of the agent lost, and the agent gone until it joins again."""
+    agent = draft.agent(event.agent_id)
+    if agent is None or agent.state is AgentState.GONE:
+        return
+    for attempt in draft.attempts_of(agent.id):
+        lifecycle.lose(draft, attempt, event.reason)
+    _move(draft, agent, AgentState.GONE)
+
+
+def drain(draft: Draft, event: DrainRequested) -> Missing | None:
+    agent = draft.agent(event.agent_id)
+    if agent is None:
+        return Missing("agent")
+    if agent.drain == event.drain:
+        return None
+    wished = replace(agent, drain=event.drain)
+    if agent.state in {AgentState.READY, AgentState.DRAINING}:
+        _settle_in(draft, wished)
+    else:
+        draft.put_agent(wished)
+    return None
+
+
+def _in_session(
+    draft: Draft, event: AgentSynced | AgentDisconnected | AgentSilent | AgentHeard
+) -> Agent | None:
+    """The agent, if the event speaks of its newest connection."""
+    agent = draft.agent(event.agent_id)
+    return agent if agent and agent.session == event.session else None
+
+
+def _settle_in(draft: Draft, agent: Agent) -> None:
+    _move(draft, agent, AgentState.DRAINING if agent.drain else AgentState.READY)
+
+
+def _move(draft: Draft, agent: Agent, state: AgentState) -> None:
+    draft.put_agent(replace(agent, state=state, changed_at=draft.now))
+
+
+def _apply(draft: Draft, agent: Agent, known: Known) -> None:
+    """What the agent says of a live attempt counts as if it had just happened."""
+    match known.state:
+        case AttemptState.ACCEPTED:
+            lifecycle.accepted(draft, AttemptAccepted(known.key, agent.id))
+        case AttemptState.RUNNING:
+            lifecycle.started(draft, AttemptStarted(known.key, agent.id))
+        case AttemptState.REJECTED:
+            reason = known.exit.reason if known.exit else Reason.NONE
+            lifecycle.voided(draft, AttemptVoided(known.key, agent.id, reason))
+        case _:
+            if known.exit:
+                lifecycle.exited(draft, AttemptExited(known.key, agent.id, known.exit))
+
+
+def _absent(draft: Draft, attempt: Attempt) -> None:
+    """The agent does not know an attempt that it should hold."""
+    if attempt.state in TERMINAL or attempt.state is not AttemptState.ASSIGNED:
+        lifecycle.lose(draft, attempt, Reason.STATE_LOST)
+    elif attempt.stop_reason is not StopReason.NONE:
+        # Never accepted, and not to start any more: nothing of it can be anywhere.
+        lifecycle.end(
+            draft,
+            replace(attempt, logs_complete=True),
+            AttemptState.CANCELLED,
+            Reason.CANCELLED,
+        )
+
+
+def _lose_unless_resendable(draft: Draft, attempt: Attempt) -> None:
+    task = draft.task(attempt.task_id)
+    resendable = (
+        attempt.state is AttemptState.ASSIGNED
+        and task is not None
+        and task.spec.delivery is Delivery.AT_LEAST_ONCE
+    )
+    if not resendable:
+        lifecycle.lose(draft, attempt, Reason.AGENT_REPLACED)
