@@ -225,11 +225,14 @@ class HistoryView(msgspec.Struct):
 
 
 class FeedEvent(msgspec.Struct):
-    """A change, as /api/v1/events streams it. `id` grows; resume with Last-Event-ID."""
+    """A change, as /api/v1/events streams it; resume with its `id` as Last-Event-ID.
+
+    A task's changes include those of its attempts: `status` is the public word.
+    """
 
     id: str
     at: datetime
-    kind: Literal["task", "job", "agent", "attempt"]
+    kind: Literal["task", "job", "agent", "reset"]  # reset: changes were missed, list again
     object_id: str
     name: str
     status: str

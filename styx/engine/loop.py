@@ -1,0 +1,254 @@
+"""The turn: a batch of facts in, one decision, one transaction, then the acts that it owes.
+
+Commit first, apply after, act last. Facts that arrive while a commit is in flight are the next
+batch: that is the group commit, which costs nothing when idle and grows with the load.
+"""
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Final, Self
+
+import structlog
+
+from styx.config import Scheduler
+from styx.core import event, step
+from styx.core.policy import Policy
+from styx.core.world import World
+from styx.engine.detector import PERIOD_S, Detector
+from styx.engine.feed import Feed
+from styx.engine.links import Links
+from styx.engine.ports import LiveRows, LogStore, Store
+from styx.engine.timers import Timers
+from styx.errors import LimitReached, StoreUnavailable, StyxError, WriteRefused
+from styx.kit import supervise
+from styx.kit.backoff import Backoff
+from styx.wire import agent as wire
+
+INBOX_LIMIT: Final = 10_000  # events; full is LimitReached, not memory
+TURN_EVENTS: Final = 2_000  # bounds the time in which nothing else of the process runs
+RELOAD_BASE_S: Final = 0.2
+RELOAD_CAP_S: Final = 2.0  # seconds that a database may be back before it is noticed
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+_Waiter = asyncio.Future[event.Answer]
+_Posted = tuple[event.Event, _Waiter]
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Engine:
+    """Owns the world. `open` it, `run` it, `post` to it, `stop` it."""
+
+    def __init__(
+        self,
+        store: Store,
+        logs: LogStore,
+        rows: LiveRows,
+        *,
+        term: int,
+        scheduler: Scheduler,
+        clock: Callable[[], datetime],
+        monotonic: Callable[[], float],
+        jitter: Callable[[], float],
+    ) -> None:
+        self.store = store
+        self.logs = logs
+        self.term = term
+        self.scheduler = scheduler
+        self.clock = clock
+        self.monotonic = monotonic
+        self.jitter = jitter
+        self.world = _world(rows)
+        self.healthy = True
+        self._policy = Policy(
+            retry_base_s=scheduler.retry_base_s,
+            retry_cap_s=scheduler.retry_cap_s,
+            reserve_after_s=scheduler.reserve_after_s,
+        )
+        self._inbox: deque[_Posted] = deque()
+        self._wake = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self.feed = Feed(lambda: self.world, term=term, clock=clock)
+        self.links = Links(
+            lambda: self.world,
+            term=term,
+            clock=clock,
+            monotonic=monotonic,
+            redrive_s=scheduler.redrive_s,
+        )
+        self._timers = Timers(lambda: self.world, clock, self.post)
+        self._detector = Detector(
+            self.links,
+            suspect_after_s=scheduler.suspect_after_s,
+            lost_after_s=scheduler.lost_after_s,
+            start_s=monotonic(),
+        )
+
+    @classmethod
+    async def open(
+        cls,
+        store: Store,
+        logs: LogStore,
+        *,
+        term: int,
+        scheduler: Scheduler,
+        clock: Callable[[], datetime] = utc_now,
+        monotonic: Callable[[], float] | None = None,
+        jitter: Callable[[], float] = random.random,
+    ) -> Self:
+        """Go on where the last server fell. Raises: StoreUnavailable."""
+        return cls(
+            store,
+            logs,
+            await store.load(),
+            term=term,
+            scheduler=scheduler,
+            clock=clock,
+            monotonic=monotonic or asyncio.get_running_loop().time,
+            jitter=jitter,
+        )
+
+    async def post(self, fact: event.Event) -> event.Answer:
+        """Return the answer once what the event changed is committed.
+
+        Raises: StoreUnavailable (outcome unknown; repeat it), WriteRefused, LimitReached (inbox full).
+        """
+        return await self.submit(fact)
+
+    def submit(self, fact: event.Event) -> _Waiter:
+        """As `post`, for those who post many: queue the event now and await its answer later."""
+        if not self.healthy:
+            raise StoreUnavailable("the database is unavailable")
+        if self._stopping.is_set():
+            raise StoreUnavailable("the server is stopping")
+        if len(self._inbox) >= INBOX_LIMIT:
+            raise LimitReached("the server has more to do than it can queue")
+        waiter: _Waiter = asyncio.get_running_loop().create_future()
+        self._inbox.append((fact, waiter))
+        self._wake.set()
+        return waiter
+
+    async def run(self) -> None:
+        """Turn until stopped. Raises: ExceptionGroup of StaleWrite (deposed) or of a bug."""
+        try:
+            await supervise.until_first_ends(
+                turns=self._turns,
+                timers=self._timers.run,
+                redrive=self.links.run,
+                detector=self._detect,
+            )
+        finally:
+            self.healthy = False
+            self._fail_inbox(StoreUnavailable("the server has stopped"))
+            self.feed.close()
+
+    def stop(self) -> None:
+        """Take no more events, finish what is queued, and let `run` return."""
+        self._stopping.set()
+        self._wake.set()
+
+    async def _turns(self) -> None:
+        while True:
+            while not self._inbox and not (self.world.unfinished and not self._stopping.is_set()):
+                if self._stopping.is_set():
+                    return
+                self._wake.clear()
+                await self._wake.wait()
+            size = min(len(self._inbox), TURN_EVENTS)
+            batch = [self._inbox.popleft() for _ in range(size)]
+            try:
+                await self._turn(batch)
+            finally:
+                # Of use only when the turn ended in an error: whatever happens, nobody waits for ever.
+                _fail(batch, StoreUnavailable("the server has stopped"))
+            await asyncio.sleep(0)  # a turn that committed nothing must not starve the rest
+
+    async def _turn(self, batch: list[_Posted]) -> None:
+        """One decision, whole or not at all. An empty batch goes on with what a bounded turn left."""
+        facts = [fact for fact, _ in batch] or [event.Ticked()]
+        delta = step.step(self.world, facts, self.clock(), self._policy)
+        try:
+            if not delta.empty:
+                await self.store.commit(delta)
+        except WriteRefused as refused:
+            await self._turn_each(batch, refused)
+        except StoreUnavailable as error:
+            _fail(batch, error)
+            await self._recover(error)
+        else:
+            self.world.apply(delta)
+            for (_, waiter), answer in zip(batch, delta.answers, strict=False):
+                if not waiter.done():
+                    waiter.set_result(answer)
+            self.links.act(delta)
+            self.feed.publish(delta)
+            self._timers.look()
+
+    async def _turn_each(self, batch: list[_Posted], refused: WriteRefused) -> None:
+        """One event of the batch breaks a constraint: only that one is refused."""
+        if not batch:
+            raise refused
+        if len(batch) == 1:
+            _fail(batch, refused)
+            return
+        for posted in batch:
+            if self.healthy:
+                await self._turn([posted])
+            else:
+                _fail([posted], StoreUnavailable("the database is unavailable"))
+
+    async def _recover(self, error: StoreUnavailable) -> None:
+        """Whether the commit landed is unknown, so the truth is read again before the next turn."""
+        self.healthy = False
+        self._fail_inbox(error)
+        self.links.broadcast(wire.Pause())
+        log.error("database unavailable", error=error.message)
+        backoff = Backoff(base_s=RELOAD_BASE_S, cap_s=RELOAD_CAP_S, random=self.jitter)
+        while not await self._stopped_within(backoff.next_s()):
+            try:
+                rows = await self.store.load()
+            except StoreUnavailable:
+                continue
+            self.world = _world(rows)
+            self.healthy = True
+            self.feed.reset()
+            self.links.broadcast(wire.Resume())
+            self.links.redrive(older_than_s=0.0)
+            self._timers.look()
+            log.info("database available again", attempts=len(rows.attempts))
+            return
+
+    async def _stopped_within(self, wait_s: float) -> bool:
+        try:
+            async with asyncio.timeout(wait_s):
+                return await self._stopping.wait()
+        except TimeoutError:
+            return False
+
+    async def _detect(self) -> None:
+        while True:
+            found = self._detector.look(self.world.agents, self.monotonic())
+            # What cannot be committed now is found again by the next look.
+            await asyncio.gather(*map(self.post, found), return_exceptions=True)
+            await asyncio.sleep(PERIOD_S)
+
+    def _fail_inbox(self, error: StoreUnavailable) -> None:
+        _fail(list(self._inbox), error)
+        self._inbox.clear()
+
+
+def _world(rows: LiveRows) -> World:
+    return World.load(rows.jobs, rows.tasks, rows.attempts, rows.agents, rows.settled, rows.tallies)
+
+
+def _fail(batch: list[_Posted], error: StyxError) -> None:
+    for _, waiter in batch:
+        if not waiter.done():
+            waiter.set_exception(error)
+            waiter.exception()  # marks it as seen: a session may have ended without awaiting it

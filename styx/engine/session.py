@@ -1,0 +1,266 @@
+"""One agent connection: hello, welcome, sync, sync_ok, then open until either side ends it.
+
+Four loops side by side: reading, writing, acknowledging, and storing log bytes. A fault of the
+protocol ends this session and nothing else; the agent connects anew and syncs.
+"""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import Final, Protocol
+
+import structlog
+
+from styx.core import event
+from styx.core.attempt import TERMINAL
+from styx.engine.links import Link
+from styx.engine.loop import Engine
+from styx.engine.reports import Report, Reports
+from styx.engine.streams import Streams
+from styx.errors import LimitReached, LinkLost, StoreUnavailable, WireMismatch
+from styx.kit import supervise
+from styx.wire import agent as wire
+
+HELLO_WITHIN_S: Final = 10.0
+SYNC_WITHIN_S: Final = 60.0  # for all its pages
+SYNC_PAGES_MAX: Final = 1_000  # half a million held attempts
+FLUSH_S: Final = 1.0  # for what is queued when the session is closed from here
+RETRY_AFTER_S: Final = 2.0  # for an agent that came while nothing can be committed
+CREDIT_TOTAL_BYTES: Final = 256 << 20  # unstored log bytes of all sessions together
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+
+class Channel(Protocol):
+    """A message transport; the API's is a WebSocket."""
+
+    async def receive(self) -> bytes | None:
+        """The next binary frame, or None once the peer has gone."""
+        ...
+
+    async def send(self, frame: bytes) -> None:
+        """Raises: LinkLost."""
+        ...
+
+    async def close(self, code: int, reason: str) -> None: ...
+
+
+async def run(channel: Channel, engine: Engine) -> None:
+    """Serve one connection from its hello to its end. The channel is closed afterwards."""
+    session = _Session(channel, engine)
+    link = session.link
+    try:
+        await supervise.until_first_ends(
+            read=session.read,
+            write=session.write,
+            acknowledge=session.reports.run,
+            store=session.streams.run,
+            close=session.closed,
+        )
+    except* LinkLost:
+        pass
+    except* WireMismatch as faults:
+        fault = str(faults.exceptions[0])
+        log.warning("protocol fault", agent=link.agent_id, fault=fault)
+        link.close(wire.Bye(wire.CLOSE_PROTOCOL, fault))
+    except* (StoreUnavailable, LimitReached):
+        link.close(wire.Bye(wire.CLOSE_OVERLOAD, "nothing can be committed now", RETRY_AFTER_S))
+    finally:
+        current = engine.links.detach(link)
+    await _hang_up(channel, link.bye)
+    if current and link.session:
+        # What cannot be committed now, the detector finds: an agent without a link.
+        with suppress(StoreUnavailable, LimitReached):
+            await engine.post(event.AgentDisconnected(link.agent_id, link.session))
+
+
+async def _hang_up(channel: Channel, bye: wire.Bye | None) -> None:
+    """Say why, as a message too: the server's WebSocket passes few close codes on."""
+    with suppress(LinkLost, TimeoutError):  # the peer is gone: that was wanted
+        async with asyncio.timeout(FLUSH_S):
+            if bye is None:
+                await channel.close(1000, "")
+            else:
+                await channel.send(wire.encode([bye]))
+                await channel.close(bye.code, bye.reason)
+
+
+class _Session:
+    def __init__(self, channel: Channel, engine: Engine) -> None:
+        self._channel = channel
+        self._engine = engine
+        self.link = Link(engine.monotonic())
+        self.reports = Reports(engine, self.link)
+        self._credit_bytes = _credit_bytes(len(engine.links))
+        self.streams = Streams(engine, self.link, self.reports, credit_bytes=self._credit_bytes)
+
+    async def read(self) -> None:
+        try:
+            async with asyncio.timeout(HELLO_WITHIN_S):
+                hello = await self._hello()
+            if hello is None or not await self._connect(hello):
+                return
+            async with asyncio.timeout(SYNC_WITHIN_S):
+                held = await self._held()
+        except TimeoutError as late:
+            raise WireMismatch("the agent did not introduce itself in time") from late
+        if held is None:
+            return
+        await self._sync(held)
+        while (messages := await self._receive()) is not None:
+            if not await self._handle(messages):
+                return
+
+    async def write(self) -> None:
+        while messages := await self.link.take():
+            for frame in _frames(messages):
+                await self._channel.send(frame)
+
+    async def closed(self) -> None:
+        await self.link.closing.wait()
+        await asyncio.sleep(FLUSH_S)  # `write` ends sooner if the peer reads
+
+    async def _receive(self) -> list[wire.FromAgent] | None:
+        frame = await self._channel.receive()
+        if frame is None:
+            return None
+        self.link.heard_s = self._engine.monotonic()
+        return wire.decode_from_agent(frame)
+
+    async def _hello(self) -> wire.Hello | None:
+        messages = await self._receive()
+        match messages:
+            case None:
+                return None
+            case [wire.Hello() as hello]:
+                return hello
+            case _:
+                raise WireMismatch("the first frame of a connection is one hello")
+
+    async def _connect(self, hello: wire.Hello) -> bool:
+        """Refuse, or make this the agent's session and welcome it."""
+        link, engine = self.link, self._engine
+        lowest, highest = hello.proto
+        if not lowest <= wire.PROTO <= highest:
+            reason = f"protocol {wire.PROTO} is spoken here, not {lowest} to {highest}"
+            link.close(wire.Bye(wire.CLOSE_TOO_OLD, reason))
+            return False
+        if self._cloned(hello):
+            log.error("agent identity is in use on another disk", agent=hello.name)
+            link.close(wire.Bye(wire.CLOSE_CLONED, f"another {hello.name} is connected"))
+            return False
+        link.agent_id, link.store_id = hello.agent_id, hello.store_id
+        engine.links.attach(link)
+        answer = await engine.post(
+            event.AgentConnected(
+                agent_id=hello.agent_id,
+                name=hello.name,
+                store_id=hello.store_id,
+                boot_id=hello.boot_id,
+                version=hello.version,
+                address=hello.address,
+                capacity=hello.capacity,
+                labels=hello.labels,
+            )
+        )
+        assert isinstance(answer, event.Welcomed), answer
+        link.session = answer.session
+        link.send(
+            wire.Welcome(
+                proto=wire.PROTO,
+                session=link.session,
+                term=engine.term,
+                heartbeat_s=wire.HEARTBEAT_S,
+                lost_after_s=engine.scheduler.lost_after_s,
+                log_credit_bytes=self._credit_bytes,
+            )
+        )
+        return True
+
+    def _cloned(self, hello: wire.Hello) -> bool:
+        """Whether the agent's identity lives on another disk, in a session that still speaks."""
+        other = self._engine.links.get(hello.agent_id)
+        silence_s = self._engine.links.last_seen_s(hello.agent_id)
+        if other is None or silence_s is None or other.store_id == hello.store_id:
+            return False
+        return silence_s < self._engine.scheduler.suspect_after_s
+
+    async def _held(self) -> list[wire.Held] | None:
+        """All that the agent holds, from the pages of its sync."""
+        held: list[wire.Held] = []
+        for page in range(SYNC_PAGES_MAX):
+            match await self._receive():
+                case None:
+                    return None
+                case [wire.Sync() as sync] if sync.page == page:
+                    held += sync.attempts
+                case _:
+                    raise WireMismatch(f"page {page} of the sync is due")
+            if sync.last:
+                return held
+        raise WireMismatch("the sync does not end")
+
+    async def _sync(self, held: Sequence[wire.Held]) -> None:
+        link, engine = self.link, self._engine
+        known = tuple(event.Known(entry.key, entry.state, entry.exit) for entry in held)
+        answer = await engine.post(event.AgentSynced(link.agent_id, link.session, known))
+        if not isinstance(answer, event.SyncAnswer):
+            raise LinkLost("the session was superseded while it synced")
+        offsets = await self.streams.adopt(held)
+        link.send(wire.SyncOk(answer.forget, answer.stop, offsets, answer.adopted))
+        link.synced = True
+        engine.links.redrive_one(link)
+        await self._release(held)
+        agent = engine.world.agents[link.agent_id]
+        log.info("agent connected", agent=agent.name, session=link.session, adopted=answer.adopted)
+
+    async def _release(self, held: Sequence[wire.Held]) -> None:
+        """Let go of what was over before this session, and of what the sync has just ended."""
+        over = [entry.key for entry in held if entry.state in TERMINAL]
+        await self.streams.settle(over)
+        for key in over:
+            self._engine.links.release(self.link, key)
+
+    async def _handle(self, messages: list[wire.FromAgent]) -> bool:
+        """One frame of an open session; False once the agent said goodbye."""
+        agent_id = self.link.agent_id
+        facts: list[tuple[Report, event.Event]] = []
+        for message in messages:
+            match message:
+                case wire.EvAccepted(key):
+                    facts.append((message, event.AttemptAccepted(key, agent_id)))
+                case wire.EvStarted(key):
+                    facts.append((message, event.AttemptStarted(key, agent_id)))
+                case wire.EvVoid(key, reason, detail):
+                    facts.append((message, event.AttemptVoided(key, agent_id, reason, detail)))
+                case wire.Log() | wire.Gap() | wire.EvExited():
+                    self.streams.put(message)
+                case wire.Heartbeat(seq, _, load):
+                    self.link.load = load
+                    if self._engine.healthy:  # it is a lease (R-12)
+                        self.link.send(wire.HeartbeatOk(seq))
+                case wire.Notice(kind, detail):
+                    log.warning("agent notice", agent=agent_id, kind=kind, detail=detail)
+                case wire.Bye():
+                    return False
+                case wire.Hello() | wire.Sync():
+                    raise WireMismatch("the session is open already")
+        await self.reports.post(facts)
+        return True
+
+
+def _frames(messages: list[wire.FromServer]) -> Iterator[bytes]:
+    """As few frames as their size limit allows."""
+    frame = wire.encode(messages)
+    if len(frame) <= wire.MAX_FRAME_BYTES or len(messages) == 1:
+        yield frame
+    else:
+        half = len(messages) // 2
+        yield from _frames(messages[:half])
+        yield from _frames(messages[half:])
+
+
+def _credit_bytes(sessions: int) -> int:
+    """A session's share of what may lie unstored in memory, at least enough to keep it moving."""
+    share = CREDIT_TOTAL_BYTES // (sessions + 1)
+    return max(2 * wire.MAX_LOG_BYTES, min(wire.LOG_CREDIT_BYTES, share))
