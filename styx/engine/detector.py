@@ -17,7 +17,7 @@ STALL_S: Final = 5.0  # a detector that was itself away for so long has heard no
 BRAKE_AGENTS: Final = 3
 BRAKE_MAX_S: Final = 1_800.0
 
-log: structlog.stdlib.BoundLogger = structlog.get_logger()
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 _LINKED: Final = frozenset(
     {AgentState.JOINING, AgentState.READY, AgentState.SUSPECT, AgentState.DRAINING}

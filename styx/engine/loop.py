@@ -32,7 +32,7 @@ TURN_EVENTS: Final = 2_000  # bounds the time in which nothing else of the proce
 RELOAD_BASE_S: Final = 0.2
 RELOAD_CAP_S: Final = 2.0  # seconds that a database may be back before it is noticed
 
-log: structlog.stdlib.BoundLogger = structlog.get_logger()
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 _Waiter = asyncio.Future[event.Answer]
 _Posted = tuple[event.Event, _Waiter]

@@ -13,7 +13,7 @@ from styx.wire import agent as wire
 
 OWED_FRAMES: Final = 64  # not yet committed; then reading waits, and TCP makes the agent wait
 
-log: structlog.stdlib.BoundLogger = structlog.get_logger()
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 Report = wire.EvAccepted | wire.EvStarted | wire.EvExited | wire.EvVoid
 _Owed = tuple[Report, asyncio.Future[event.Answer]]
@@ -29,6 +29,8 @@ class Reports:
         """Queue all at once, so that they can be one turn; what cannot be queued is not acknowledged."""
         owed: list[_Owed] = []
         for report, fact in facts:
+            if isinstance(report, wire.EvAccepted | wire.EvStarted):
+                self._engine.links.remind(self._link, report.key)
             try:
                 owed.append((report, self._engine.submit(fact)))
             except (LimitReached, StoreUnavailable):
@@ -48,9 +50,6 @@ class Reports:
                     log.warning("report refused", attempt=str(report.key), why=refused.message)
 
     def _acknowledge(self, report: Report) -> None:
-        match report:
-            case wire.EvAccepted() | wire.EvStarted():
-                self._engine.links.remind(self._link, report.key)
-            case wire.EvExited() | wire.EvVoid():
-                self._engine.links.release(self._link, report.key)
+        if isinstance(report, wire.EvExited | wire.EvVoid):
+            self._engine.links.release(self._link, report.key)
         self._link.send(wire.EvOk(report.key, str(report.__struct_config__.tag)))

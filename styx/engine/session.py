@@ -28,7 +28,7 @@ FLUSH_S: Final = 1.0  # for what is queued when the session is closed from here
 RETRY_AFTER_S: Final = 2.0  # for an agent that came while nothing can be committed
 CREDIT_TOTAL_BYTES: Final = 256 << 20  # unstored log bytes of all sessions together
 
-log: structlog.stdlib.BoundLogger = structlog.get_logger()
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
 class Channel(Protocol):
