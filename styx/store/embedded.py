@@ -198,7 +198,7 @@ class EmbeddedPostgres:
                 stdout=sink,
                 stderr=sink,
                 start_new_session=True,
-                preexec_fn=_die_with_parent(os.getpid()),  # noqa: PLW1509: two system calls
+                preexec_fn=_die_with_parent(os.getpid()),  # noqa: PLW1509 – two system calls
                 **binaries.become(self._who),
             )
         finally:
@@ -251,7 +251,7 @@ async def _end(send: Callable[[signal.Signals], None], gone: Callable[[], bool])
             send(sent)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_S):
-                while not gone():  # noqa: ASYNC110: the end of a process is no event of this loop
+                while not gone():  # noqa: ASYNC110 – the end of a process is no event of this loop
                     await asyncio.sleep(POLL_S)
                 return
 

@@ -1,0 +1,139 @@
+"""Connections to Postgres: how they are set, and what their errors mean.
+
+asyncpg ships no types, so the part of it that we use is declared here, once.
+"""
+
+import contextlib
+from collections.abc import AsyncGenerator, Generator
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Final, Protocol, cast
+
+import asyncpg
+
+from styx.errors import IllegalTransition, SetupError, StaleWrite, StoreUnavailable, WriteRefused
+
+CONNECT_S: Final = 5.0
+MARGIN_S: Final = 2.0  # how much later than the server we give up on a statement ourselves
+STATEMENTS: Final = 512  # prepared ones kept; a commit has one per set of touched tables
+STALE: Final = "ST001"  # raised by our own function `styx_expect`
+FINAL: Final = "ST002"  # raised by our own trigger `styx_final`
+
+_driver: Any = asyncpg
+
+
+class Connection(Protocol):
+    async def execute(self, query: str, *args: object) -> str: ...
+    async def fetch(self, query: str, *args: object) -> list[Any]: ...
+    async def fetchrow(self, query: str, *args: object) -> Any: ...
+    async def fetchval(self, query: str, *args: object) -> Any: ...
+    def transaction(self) -> AbstractAsyncContextManager[object]: ...
+    def get_server_pid(self) -> int: ...
+    async def close(self) -> None: ...
+
+
+class Pool(Protocol):
+    def acquire(self) -> AbstractAsyncContextManager[Connection]: ...
+    async def close(self) -> None: ...
+    def terminate(self) -> None: ...
+
+
+def _settings(statement_timeout_s: float) -> dict[str, str]:
+    return {
+        "application_name": "styx",
+        "timezone": "UTC",
+        "synchronous_commit": "on",
+        "statement_timeout": f"{statement_timeout_s * 1000:.0f}",
+        "lock_timeout": "5000",
+        "idle_in_transaction_session_timeout": "5000",
+        "tcp_keepalives_idle": "5",
+        "tcp_keepalives_interval": "2",
+        "tcp_keepalives_count": "3",
+        "tcp_user_timeout": "10000",
+        "jit": "off",
+    }
+
+
+# Writes always go by key. A plan made while a table was empty would go on scanning it when it is not.
+WRITE_SETTINGS: Final = {
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+}
+
+
+async def connect(url: str) -> Connection:
+    """One connection, for looking at a database before it is used. Raises: SetupError."""
+    try:
+        return cast("Connection", await _driver.connect(url, timeout=CONNECT_S))
+    except (
+        OSError,
+        TimeoutError,
+        asyncpg.PostgresError,
+        asyncpg.InterfaceError,
+        ValueError,
+    ) as error:
+        raise SetupError(
+            f"the database does not let us in: {error or type(error).__name__}",
+            hint="check DATABASE_URL and that the server runs: psql \"$DATABASE_URL\" -c 'SELECT 1'",
+        ) from error
+
+
+async def open_pool(
+    url: str, *, size: int, statement_timeout_s: float, settings: dict[str, str] | None = None
+) -> Pool:
+    pool = await _driver.create_pool(
+        url,
+        min_size=1,
+        max_size=size,
+        timeout=CONNECT_S,
+        command_timeout=statement_timeout_s + MARGIN_S,
+        statement_cache_size=STATEMENTS,
+        max_cached_statement_lifetime=0,
+        init=_prepare,
+        reset=_keep,
+        server_settings=_settings(statement_timeout_s) | (settings or {}),
+    )
+    return cast("Pool", pool)
+
+
+async def _prepare(connection: Any) -> None:
+    # Ids are text in the core. They also cross as text: it is cheaper than making UUID objects.
+    await connection.set_type_codec(
+        "uuid", schema="pg_catalog", encoder=str, decoder=str, format="text"
+    )
+
+
+async def _keep(_connection: object) -> None:
+    """We leave nothing behind in a session, so a round trip to clean it is saved."""
+
+
+@contextlib.contextmanager
+def translated() -> Generator[None]:
+    """Raises: StoreUnavailable, StaleWrite, WriteRefused in place of the driver's errors."""
+    try:
+        yield
+    except asyncpg.PostgresError as error:
+        state: str = getattr(error, "sqlstate", None) or ""
+        text = str(error)
+        if state == STALE:
+            raise StaleWrite(text) from error
+        if state == FINAL:
+            raise IllegalTransition(text) from error
+        if state[:2] in {
+            "22",
+            "23",
+        }:  # data exceptions (the driver's own too), integrity violations
+            raise WriteRefused(text, sqlstate=state) from error
+        raise StoreUnavailable(text, sqlstate=state) from error
+    except (asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        raise StoreUnavailable(str(error) or "the database does not answer") from error
+
+
+@contextlib.asynccontextmanager
+async def using(pool: Pool) -> AsyncGenerator[Connection]:
+    """A connection whose errors are ours. Raises: as `translated`."""
+    with translated():
+        async with pool.acquire() as connection:
+            yield connection

@@ -1,0 +1,147 @@
+"""The tables, for Piccolo: migrations are checked against them, admin reads are written with them.
+
+The hot paths speak SQL through asyncpg (`commit`, `query`, `logs`). A test holds these classes
+against the migrated database. Piccolo knows no composite keys: the first column of one stands for it.
+
+Filtered and guarded values have columns of their own. What is only carried is msgspec's JSON as
+bytes: exact, and indifferent to the NUL characters that Postgres refuses in text.
+"""
+
+from piccolo.columns import (
+    JSONB,
+    UUID,
+    Array,
+    BigInt,
+    Boolean,
+    Bytea,
+    DoublePrecision,
+    Integer,
+    SmallInt,
+    Text,
+    Timestamptz,
+)
+from piccolo.table import Table
+
+
+class Jobs(Table):
+    id = UUID(primary_key=True)
+    name = Text()
+    project = Text()
+    created_at = Timestamptz()
+    idem_key = Text()
+    body_sha256 = Text()
+    on_failure = Text()
+    labels = JSONB()
+    total = Integer()
+    state = Text()
+    finished_at = Timestamptz(null=True)
+    version = Integer()
+
+
+class Specs(Table):
+    """One row for each spec of a job, shared by the elements of an array; never changed."""
+
+    id = UUID(primary_key=True)  # of the first task made from it
+    job_id = UUID()
+    name = Text()
+    labels = JSONB()
+    needs = Array(base_column=UUID())  # task ids: edges are resolved per spec
+    needs_on = Array(base_column=Text())  # of each, which end satisfies it
+    body = Bytea()  # core.spec.TaskSpec
+
+
+class Tasks(Table):
+    id = UUID(primary_key=True)
+    job_id = UUID()
+    spec_id = UUID()
+    created_at = Timestamptz()
+    array_index = Integer(null=True)
+    state = Text()
+    reason = Text()
+    attempt = Integer()
+    user_failures = Integer()
+    infra_failures = Integer()
+    not_before = Timestamptz(null=True)
+    ready_at = Timestamptz(null=True)
+    cancel_at = Timestamptz(null=True)
+    finished_at = Timestamptz(null=True)
+    version = Integer()
+
+
+class Attempts(Table):
+    """Keyed by task, number and rank."""
+
+    task_id = UUID(primary_key=True)
+    n = Integer()
+    rank = Integer()
+    agent_id = UUID()
+    state = Text()
+    reason = Text()
+    assigned_at = Timestamptz()
+    accepted_at = Timestamptz(null=True)
+    started_at = Timestamptz(null=True)
+    ended_at = Timestamptz(null=True)
+    stop_reason = Text()
+    stop_at = Timestamptz(null=True)
+    stop_grace_s = DoublePrecision()
+    exit = Bytea(null=True)  # core.attempt.Exit
+    logs_complete = Boolean()
+    version = Integer()
+
+
+class Agents(Table):
+    id = UUID(primary_key=True)
+    name = Text()
+    state = Text()
+    session = BigInt()
+    store_id = Text()
+    boot_id = Text()
+    version_text = Text()
+    address = Text()
+    capacity = Bytea()  # core.agent.Capacity
+    labels = JSONB()
+    drain = Boolean()
+    joined_at = Timestamptz()
+    changed_at = Timestamptz()
+    version = Integer()
+
+
+class LogHeads(Table):
+    """One row for each stream that has bytes, keyed by attempt and stream."""
+
+    task_id = UUID(primary_key=True)
+    n = Integer()
+    rank = Integer()
+    stream = SmallInt()
+    next_off = BigInt()  # the next byte wanted
+    opening = Bytea()  # the first bytes of the stream, while they are few; the rest is in chunks
+
+
+class LogChunks(Table):
+    """A contiguous run of bytes in a segment file, or of bytes gone for good; keyed by its start."""
+
+    task_id = UUID(primary_key=True)
+    n = Integer()
+    rank = Integer()
+    stream = SmallInt()
+    start_off = BigInt()
+    end_off = BigInt()
+    segment = Integer(null=True)  # null is a gap
+    position = BigInt(null=True)
+    why = Text()  # of a gap: spool_cap, disk_full, limit
+
+
+class LeaderFence(Table):
+    """One row. Every write of a leader share-locks it at its own term."""
+
+    id = Integer(primary_key=True)
+    term = BigInt()
+
+
+class LeaderLease(Table):
+    """One row, apart from the fence: or renewals would queue behind share locks."""
+
+    id = Integer(primary_key=True)
+    term = BigInt()
+    holder = Text()
+    expires_at = Timestamptz()
