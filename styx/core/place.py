@@ -12,7 +12,7 @@ the line, two gangs cannot hold half of each other's agents.
 import heapq
 from collections.abc import Iterator
 from datetime import timedelta
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -24,6 +24,8 @@ from styx.core.match import why_never
 from styx.core.queue import ClassKey, Place, in_order, place_of
 from styx.core.spec import Requirements
 from styx.core.task import Reason, Task, TaskState
+
+MAX_RESERVATIONS: Final = 16  # classes kept room for; the next come up as these are placed
 
 
 class Turn(NamedTuple):
@@ -75,7 +77,7 @@ def place(draft: Draft) -> None:
         else:
             turns.append(_turn(draft, lines[number], task, number))
     heapq.heapify(turns)
-    guard = Guard(draft)
+    guard = Guard(draft, {line.key for line in lines})
     budget = draft.policy.placements_per_turn
     while turns:
         turn = heapq.heappop(turns)
@@ -88,10 +90,10 @@ def place(draft: Draft) -> None:
         if budget <= 0:
             draft.delta.hints.unfinished = True
             break
-        agents = _choose(draft, line, guard)
+        agents = _choose(draft, line, task, guard)
         draft.delta.hints.stuck[line.key] = agents is None
         if agents is None:
-            guard.add(line, task)
+            guard.add(line.key, task)
             continue
         assign(draft, task, agents)
         budget -= len(agents)
@@ -140,19 +142,26 @@ class Guard:
     Who is kept room for is decided only when somebody behind them would start: most turns never ask.
     """
 
-    def __init__(self, draft: Draft) -> None:
+    def __init__(self, draft: Draft, looked_at: set[ClassKey]) -> None:
         self.reserved: dict[ClassKey, tuple[AgentId, ...]] = {}
         self._draft = draft
-        self._waiting: list[ClassKey] = []  # stuck long enough, in the order of the line
+        self._looked_at = looked_at
+        self._waiting: dict[ClassKey, Place] = {}  # stuck for long, and where its first task stands
+        self._complete = False
 
-    def add(self, line: Line, task: Task) -> None:
+    def add(self, key: ClassKey, task: Task) -> None:
         patience = timedelta(seconds=self._draft.policy.reserve_after_s)
-        if task.ready_at is not None and self._draft.now - task.ready_at >= patience:
-            self._waiting.append(line.key)
+        waited_long = task.ready_at is not None and self._draft.now - task.ready_at >= patience
+        if waited_long and len(self._waiting) < MAX_RESERVATIONS:
+            self._waiting[key] = place_of(task)
 
-    def allows(self, agent_id: AgentId, wanted: Requirements) -> bool:
-        """Whether starting `wanted` on the agent leaves those before it no worse off."""
-        for key in self._waiting:
+    def allows(self, agent_id: AgentId, wanted: Requirements, task: Task) -> bool:
+        """Whether starting `task` on the agent leaves those before it no worse off."""
+        self._add_sleeping()
+        mine = place_of(task)
+        for key, place in self._waiting.items():
+            if place > mine:
+                continue
             if key not in self.reserved:
                 self.reserved[key] = self._reserve(key)
             if agent_id in self.reserved[key] and not self._both_fit(
@@ -160,6 +169,17 @@ class Guard:
             ):
                 return False
         return True
+
+    def _add_sleeping(self) -> None:
+        """Those that were stuck before this turn and that nothing in it gave a reason to look at."""
+        if self._complete:
+            return
+        self._complete = True
+        for key, queue in self._draft.world.queues.items():
+            if queue.stuck and key not in self._looked_at:
+                first = Line(self._draft, key, []).next()
+                if first is not None:
+                    self.add(key, first)
 
     def remember(self) -> None:
         """Keep what is reserved for classes that still wait, asked about in this turn or not.
@@ -212,7 +232,7 @@ class Guard:
         )
 
 
-def _choose(draft: Draft, line: Line, guard: Guard) -> list[AgentId] | None:
+def _choose(draft: Draft, line: Line, task: Task, guard: Guard) -> list[AgentId] | None:
     """The tightest fits, one a node, or None. Agents that are full leave the line's candidates."""
     wanted, count = line.key.requirements, line.key.num_nodes
     if count > 1 and line.was_stuck:
@@ -222,7 +242,7 @@ def _choose(draft: Draft, line: Line, guard: Guard) -> list[AgentId] | None:
     fitting: list[tuple[tuple[int, int, int], AgentId]] = []
     for agent_id in list(candidates):
         room = draft.room(agent_id)
-        if not room.fits(wanted) or not guard.allows(agent_id, wanted):
+        if not room.fits(wanted) or not guard.allows(agent_id, wanted, task):
             del candidates[agent_id]
         else:
             fitting.append((room.leftover(wanted), agent_id))

@@ -29,7 +29,7 @@ def a_task(name: str = "t", *, cpus: float = 1, gpus: int = 0, **fields: object)
     wanted = fields.pop("requirements", None) or Requirements(
         cpus_milli=round(cpus * 1_000), gpus=gpus
     )
-    return TaskSpec(name=name, argv=("true",), requirements=wanted, **fields)  # pyright: ignore
+    return TaskSpec(name=name, argv=("true",), requirements=wanted, **fields)
 
 
 def a_job(*specs: TaskSpec, name: str = "job", on_failure: OnFailure = OnFailure.SKIP_DESCENDANTS):
@@ -98,13 +98,21 @@ class Desk:
 
     # --- words ------------------------------------------------------------------------------------
 
-    def submit(self, *specs: TaskSpec, on_failure=OnFailure.SKIP_DESCENDANTS, key: str = "", project="default"):
+    def submit(
+        self,
+        *specs: TaskSpec,
+        on_failure=OnFailure.SKIP_DESCENDANTS,
+        key: str = "",
+        project="default",
+    ):
         """Submit one job; return the ids of its tasks in order."""
         spec = a_job(*specs, on_failure=on_failure)
         ids = tuple(TaskId(self._id()) for _ in range(spec.width))
         self.last_job = JobId(self._id())
         self.turn(
-            ev.JobSubmitted(self.last_job, ids, spec, project=project, idem_key=key, body_sha256=key)
+            ev.JobSubmitted(
+                self.last_job, ids, spec, project=project, idem_key=key, body_sha256=key
+            )
         )
         return ids
 
@@ -117,7 +125,14 @@ class Desk:
 
     def connect(self, name, capacity=None, *, labels=None, store="s1") -> int:
         event = ev.AgentConnected(
-            AgentId(name), name, store, "boot", "0", "10.0.0.1", capacity or a_capacity(), labels or {}
+            AgentId(name),
+            name,
+            store,
+            "boot",
+            "0",
+            "10.0.0.1",
+            capacity or a_capacity(),
+            labels or {},
         )
         welcomed = self.turn(event).answers[0]
         assert isinstance(welcomed, ev.Welcomed)
