@@ -1,0 +1,272 @@
+"""The attempts that have a process: watched, stopped when due, buried when nothing of them is left."""
+
+from __future__ import annotations
+
+import heapq
+import os
+import resource
+import select
+import signal
+import sys
+
+from styx.agent import home, proc, stop
+from styx.agent.journal import Journal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Final
+
+POLL_S: Final = 0.02  # where the kernel has no pidfd (before Linux 5.3, macOS)
+TICK_S: Final = 5.0  # strays that nobody waits for are reaped this often
+ORPHAN_SCAN_S: Final = 1.0  # a claimed process may still be on its way into exec
+NEVER: Final = float("inf")
+_MAX_RSS_UNIT: Final = 1 if sys.platform == "darwin" else 1024
+
+
+class Custody:
+    """`live` is every attempt with a process or with something left of it. `record` takes down what
+    becomes of them, in the words of the journal.
+    """
+
+    def __init__(
+        self,
+        directory: str,
+        journal: Journal,
+        poll: select.epoll | select.poll,
+        record: Callable[[dict[str, Any]], None],
+    ) -> None:
+        self.live: dict[str, stop.Attempt] = {}
+        self._home = directory
+        self._journal = journal
+        self._poll = poll
+        self._record = record
+        self._by_pidfd: dict[int, stop.Attempt] = {}
+        self._spawned: dict[int, stop.Attempt] = {}  # our children, by pid
+        self._polled: dict[str, stop.Attempt] = {}  # without a pidfd
+        self._ended: list[stop.Attempt] = []  # not yet looked at for leftovers
+        self._unswept: dict[str, stop.Attempt] = {}  # killed, or ended with something left
+        self._timers: list[tuple[float, str]] = []
+        self._strays = stop.Strays()
+        self._tick_at = 0.0
+        self._oom_kills = 0
+
+    def hold(self, claim: dict[str, Any], pid: int) -> None:
+        """Take over a process that has just been spawned for this claim."""
+        attempt = stop.Attempt(claim, pid=pid)
+        self._spawned[pid] = attempt
+        self._watch(attempt)
+
+    def stop(self, attempt: stop.Attempt, grace: float, reason: str = "") -> None:
+        self._reap(attempt)  # if it has ended by itself, that is its true result
+        attempt.stop(proc.now(), grace, reason)
+        self._arm(attempt)
+
+    def attend(self, descriptor: int) -> bool:
+        """True if it was one of our pidfds that became readable: its process has ended."""
+        attempt = self._by_pidfd.get(descriptor)
+        if attempt is not None:
+            self._reap(attempt, dead=True)
+        return attempt is not None
+
+    def turn(self, now: float) -> None:
+        """Do all that is due."""
+        for attempt in list(self._polled.values()):
+            self._reap(attempt)
+        self._fire(now)
+        ticks = bool(self.live) and now >= self._tick_at
+        if ticks:
+            self._tick_at = now + TICK_S
+            self._oom_kills = proc.oom_kills()
+        if ticks or self._ended or self._unswept:
+            self._look(now)
+            self._sweep(now)
+
+    def next_due(self) -> float:
+        """When `turn` has something to do, if no descriptor says so before."""
+        due = self._tick_at if self.live else NEVER
+        if self._timers:
+            due = min(due, self._timers[0][0])
+        if self._ended:
+            due = min(due, self._strays.rest_until)
+        if self._polled:
+            due = min(due, proc.now() + POLL_S)
+        return min(due, *(attempt.due for attempt in self._unswept.values()), NEVER)
+
+    def record_end(self, key: str, end: dict[str, Any]) -> None:
+        """Take down how an attempt ended, with the final length of its streams."""
+        for field, suffix in (("out_bytes", home.OUT_SUFFIX), ("err_bytes", home.ERR_SUFFIX)):
+            try:
+                end[field] = os.stat(home.spool_path(self._home, key, suffix)).st_size
+            except OSError:  # never made, or taken away by hand
+                end[field] = 0
+        self._record({"k": key, "exit": end})
+
+    # --- limits -------------------------------------------------------------------------------
+
+    def _arm(self, attempt: stop.Attempt) -> None:
+        if attempt.due < NEVER:
+            heapq.heappush(self._timers, (attempt.due, attempt.key))
+
+    def _fire(self, now: float) -> None:
+        while self._timers and self._timers[0][0] <= now:
+            due, key = heapq.heappop(self._timers)
+            attempt = self.live.get(key)
+            if attempt is None or attempt.due != due:  # ended, or armed anew since
+                continue
+            if attempt.stage == stop.STOPPING:
+                attempt.kill(now)
+                self._unswept[key] = attempt
+            elif attempt.stage == stop.RUNNING:
+                self._check_limits(attempt, now)
+
+    def _check_limits(self, attempt: stop.Attempt, now: float) -> None:
+        lease_end = self._journal.lease - attempt.grace if attempt.exclusive else NEVER
+        if now >= attempt.timeout_at:
+            self.stop(attempt, attempt.grace, "timeout")
+        elif now >= lease_end:
+            # Past the lease the server may run it elsewhere, and two must never overlap.
+            self.stop(attempt, attempt.grace, "agent_silent")
+        else:
+            attempt.due = min(attempt.timeout_at, lease_end)
+            self._arm(attempt)
+
+    # --- ends ---------------------------------------------------------------------------------
+
+    def _watch(self, attempt: stop.Attempt) -> None:
+        self.live[attempt.key] = attempt
+        try:
+            attempt.pidfd = _pidfd(attempt.pid)
+        except OSError:
+            self._polled[attempt.key] = attempt
+        else:
+            self._by_pidfd[attempt.pidfd] = attempt
+            self._poll.register(attempt.pidfd, select.POLLIN)
+        self._record({"k": attempt.key, "pid": attempt.pid})
+        self._check_limits(attempt, proc.now())
+
+    def _reap(self, attempt: stop.Attempt, *, dead: bool = False) -> None:
+        """If the main process has ended, take down how."""
+        if attempt.exit is not None:
+            return
+        if attempt.adopted:
+            if not dead and proc.is_main(attempt.pid, attempt.at, attempt.key):
+                return
+            attempt.exit = {"reason": "exit_status_lost"}
+        else:
+            pid, status, usage = os.wait4(attempt.pid, os.WNOHANG)
+            if pid == 0:
+                return
+            del self._spawned[pid]
+            attempt.exit = self._exit(attempt, status)
+            attempt.exit["cpu_ms"] = round((usage.ru_utime + usage.ru_stime) * 1000)
+            # A process born by vfork begins with our own peak, so anything below that is unknown.
+            if usage.ru_maxrss > resource.getrusage(resource.RUSAGE_SELF).ru_maxrss:
+                attempt.exit["max_rss_bytes"] = usage.ru_maxrss * _MAX_RSS_UNIT
+        attempt.ended_at = proc.now()
+        if attempt.pidfd >= 0:
+            # Unregister first: a child between vfork and exec may still hold a copy of the pidfd.
+            self._poll.unregister(attempt.pidfd)
+            del self._by_pidfd[attempt.pidfd]
+            os.close(attempt.pidfd)
+        self._polled.pop(attempt.key, None)
+        self._ended.append(attempt)
+
+    def _exit(self, attempt: stop.Attempt, status: int) -> dict[str, Any]:
+        if os.WIFEXITED(status):
+            return {"code": os.WEXITSTATUS(status)}
+        number = os.WTERMSIG(status)
+        if number == signal.SIGKILL and not attempt.signalled:
+            before, self._oom_kills = self._oom_kills, proc.oom_kills()
+            if self._oom_kills > before:
+                attempt.reason = "oom"
+        return {"signal": number}
+
+    def _look(self, now: float) -> None:
+        """Finish the ended that left nothing behind."""
+        if not self._strays.look(self._spawned, now):
+            return
+        for attempt in self._ended:
+            left = attempt.adopted or self._strays.of(attempt.key)
+            if left or stop.group_lives(attempt.pid):
+                attempt.due = now
+                self._unswept[attempt.key] = attempt
+            elif attempt.key not in self._unswept:
+                self._finish(attempt)
+        self._ended.clear()
+        if not self._spawned:
+            self._strays.kill_unowned()
+
+    def _sweep(self, now: float) -> None:
+        """Kill what is left of the others, and finish those with nothing left."""
+        due = [attempt for attempt in self._unswept.values() if attempt.due <= now]
+        if not due:
+            return
+        stop.sweep(due, self._strays)
+        for attempt in due:
+            stuck = attempt.exit is not None and now - attempt.ended_at > stop.GIVE_UP_S
+            if attempt.exit is not None and (stuck or attempt.empty_sweeps >= stop.EMPTY_SWEEPS):
+                del self._unswept[attempt.key]
+                self._finish(attempt, "processes were left that cannot be killed" if stuck else "")
+
+    def _finish(self, attempt: stop.Attempt, detail: str = "") -> None:
+        assert attempt.exit is not None
+        end = attempt.exit
+        end["ran_ms"] = round((attempt.ended_at - attempt.at) * 1000)
+        if attempt.signalled:
+            end["signalled"] = True
+        if attempt.reason:
+            end["reason"] = attempt.reason
+        if detail:
+            end["detail"] = detail
+        del self.live[attempt.key]
+        self.record_end(attempt.key, end)
+
+    # --- recovery -----------------------------------------------------------------------------
+
+    def recover(self) -> None:
+        """Find again what the supervisor before this one had started."""
+        boot = proc.boot_id()
+        rebooted = self._journal.boot not in ("", boot)
+        self._journal.later({"boot": boot})
+        claims = [
+            record
+            for record in self._journal.attempts.values()
+            if "exit" not in record and "void" not in record
+        ]
+        if rebooted:
+            for claim in claims:
+                self.record_end(claim["k"], {"reason": "agent_rebooted"})
+        elif claims:
+            found = proc.members({claim["k"] for claim in claims}, {})
+            for claim in claims:
+                self._readopt(claim, found[claim["k"]])
+
+    def _readopt(self, claim: dict[str, Any], members: set[int]) -> None:
+        """Watch the main process if it lives; else kill what it left, and say that its end is lost."""
+        key, pid = claim["k"], claim.get("pid", 0)
+        if not (pid and proc.is_main(pid, claim["at"], key)):
+            pid = next((member for member in members if proc.is_leader(member)), 0)
+        attempt = stop.Attempt(claim, pid=pid, adopted=True)
+        if pid:
+            self._watch(attempt)
+            return
+        attempt.exit = {"reason": "exit_status_lost"}
+        attempt.ended_at = proc.now()
+        attempt.due = attempt.ended_at + (0.0 if "pid" in claim else ORPHAN_SCAN_S)
+        self.live[key] = self._unswept[key] = attempt
+
+
+def _pidfd(pid: int) -> int:
+    if not hasattr(os, "pidfd_open"):
+        raise OSError("no pidfd on this system")
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        # Out of descriptors. The limit is raised only now, since tasks inherit it, and programs
+        # that use select(2) break with more than 1,024.
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft == hard:
+            raise
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        return os.pidfd_open(pid)

@@ -1,0 +1,180 @@
+"""Ending an attempt for good: the polite signal, the grace, and then every process it ever made.
+
+A process group holds most of them. Those that left it (`setsid`, a double fork) are found because the
+supervisor is their *subreaper*: whoever outlives its parent becomes a child of ours, and shows up in
+one small file of /proc. Only what must be hunted is hunted through all of /proc.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from styx.agent import proc
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from typing import Any, Final
+
+RUNNING: Final = "running"
+STOPPING: Final = "stopping"  # the polite signal is sent; `due` is the end of its grace
+KILLING: Final = "killing"  # SIGKILL is sent; swept until nothing is left
+
+EMPTY_SWEEPS: Final = 2  # a process that forks while it is looked for may be missed once
+SWEEP_PAUSE_S: Final = 0.02
+SWEEP_SHARE: Final = 4  # a sweep of a full machine rests four times as long as it took
+GIVE_UP_S: Final = (
+    10.0  # leftovers of another user cannot be killed; they shall not hold the result
+)
+LOOK_SHARE: Final = 20  # looking for strays takes at most a twentieth of the time …
+CHEAP_LOOK_S: Final = 0.0002  # … once it takes longer than this, with some thousand tasks running
+
+
+class Attempt:
+    """One that has a process. `due` is when it next needs attention, on the clock of `proc.now`."""
+
+    __slots__ = (
+        "adopted",
+        "at",
+        "due",
+        "empty_sweeps",
+        "ended_at",
+        "exclusive",
+        "exit",
+        "grace",
+        "key",
+        "pid",
+        "pidfd",
+        "reason",
+        "signalled",
+        "stage",
+        "timeout_at",
+    )
+
+    def __init__(self, claim: dict[str, Any], *, pid: int = 0, adopted: bool = False) -> None:
+        self.key: str = claim["k"]
+        self.at: float = claim["at"]
+        self.exclusive: bool = claim.get("exclusive", False)
+        self.grace: float = claim.get("grace", 30.0)
+        self.timeout_at: float = self.at + claim.get("timeout", float("inf"))
+        self.pid = pid
+        self.pidfd = -1
+        self.adopted = adopted  # not our child: its exit status goes to somebody else
+        self.stage = RUNNING
+        self.due = self.timeout_at
+        self.signalled = False
+        self.reason = ""  # why the supervisor itself stopped it
+        self.exit: dict[str, Any] | None = None  # set once the main process is gone
+        self.ended_at = 0.0
+        self.empty_sweeps = 0
+
+    def stop(self, now: float, grace: float, reason: str = "") -> None:
+        """Ask it to end within `grace` seconds. Again with less grace: the earlier end counts."""
+        if self.exit is not None or self.stage == KILLING:
+            return
+        if self.stage == RUNNING:
+            self.reason = reason
+            self.stage = STOPPING
+            self.due = now + grace
+            self.signal(signal.SIGTERM if grace > 0 else signal.SIGKILL)
+            self.signalled = True
+        else:
+            self.due = min(self.due, now + grace)
+
+    def kill(self, now: float) -> None:
+        self.stage = KILLING
+        self.due = now
+        self.signal(signal.SIGKILL)
+
+    def signal(self, number: int) -> None:
+        """To the whole process group, which is as old as the process: it leads its own session."""
+        try:
+            os.killpg(self.pid, number)
+        except (ProcessLookupError, PermissionError):
+            pass
+
+
+class Strays:
+    """Children of this process that it did not spawn: orphans of attempts, adopted from the kernel."""
+
+    def __init__(self) -> None:
+        self.owner: dict[int, str] = {}  # pid -> attempt, "" if the process hides it
+        self.rest_until = 0.0
+
+    def look(self, spawned: Collection[int], now: float) -> bool:
+        """Bring `owner` up to date and reap its dead. False: not before `rest_until`."""
+        if now < self.rest_until:
+            return False
+        began = proc.now()
+        present = proc.children() or []
+        if self.owner or len(present) > len(spawned):
+            self._sort(present, spawned)
+        took = proc.now() - began
+        if took > CHEAP_LOOK_S:
+            self.rest_until = began + took + LOOK_SHARE * took
+        return True
+
+    def _sort(self, present: list[int], spawned: Collection[int]) -> None:
+        for pid in present:
+            if pid not in spawned and not _reaped(pid) and not self.owner.get(pid):
+                self.owner[pid] = proc.marked(pid)
+        alive = set(present)
+        for pid in [pid for pid in self.owner if pid not in alive or _reaped(pid)]:
+            del self.owner[pid]
+
+    def of(self, key: str) -> bool:
+        return bool(self.owner) and key in self.owner.values()
+
+    def kill_unowned(self) -> None:
+        """Those that hide whose they are, once no attempt runs that they could belong to."""
+        for pid, key in self.owner.items():
+            if not key:
+                kill(pid)
+
+
+def group_lives(pid: int) -> bool:
+    """Whether the process group of a reaped child still has a living member among our children."""
+    try:
+        os.killpg(pid, 0)
+        while os.waitpid(-pid, os.WNOHANG)[0]:  # its dead, which became our children
+            pass
+    except PermissionError:  # macOS says so of a group of zombies
+        return False
+    except (ProcessLookupError, ChildProcessError):
+        return False
+    return True
+
+
+def sweep(due: Collection[Attempt], strays: Strays) -> None:
+    """Kill every process of these attempts that can be found, and count the sweeps that found none."""
+    roots = {attempt.pid: attempt.key for attempt in due if attempt.exit is None}
+    keys = {attempt.key for attempt in due}
+    roots.update((pid, key) for pid, key in strays.owner.items() if key in keys)
+    began = proc.now()
+    found = proc.members(keys, roots)
+    for attempt in due:
+        left = bool(found[attempt.key])
+        if attempt.exit is None or group_lives(attempt.pid):
+            attempt.signal(signal.SIGKILL)
+            left = True
+        for pid in found[attempt.key]:
+            kill(pid)
+        attempt.empty_sweeps = 0 if left else attempt.empty_sweeps + 1
+    took = proc.now() - began
+    for attempt in due:
+        attempt.due = began + took + max(SWEEP_PAUSE_S, SWEEP_SHARE * took)
+
+
+def kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        pass
+
+
+def _reaped(pid: int) -> bool:
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:
+        return True

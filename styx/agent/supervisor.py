@@ -1,0 +1,296 @@
+"""The half of the agent that holds the tasks: `python -m styx.agent.supervisor HOME`.
+
+It alone executes. While it holds the home's lock no other process may, and it starts nothing whose
+claim is not in its journal, so an attempt is executed at most once whatever dies. It outlives the
+half that talks to the server (`styx.agent.link`), records every end before it tells of it, and leaves
+when it has had no link and no task for a while. It is small and has one thread, because it stays.
+
+Lines from the link, by `do`:
+
+    hello  env                 the environment that tasks start from; answered by every attempt
+                               held, then {"synced": true}
+    start  k argv env cwd …    once per key; see `Supervisor.start` for the rest
+    stop   k grace why         the stop ladder; an unknown key becomes a tombstone
+    void   k why detail        a tombstone, unless the key is known
+    forget k                   the server has everything: the record and the spool go
+    lease  until               how long exclusive attempts may run; comes before their start
+
+Lines to the link are the journal's: an attempt and what became of it (`pid`, `exit` or `void`).
+Times are seconds on the clock of `proc.now`, which both halves share.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import gc
+import os
+import select
+import signal
+import sys
+import time
+
+from styx.agent import custody, home, proc, spawn
+from styx.agent.journal import Journal, encode
+from styx.agent.lines import Listener
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final
+
+IDLE_EXIT_S: Final = 10.0  # long enough for an agent that is restarted
+LOCK_WAIT_S: Final = 5.0  # the one before may be on its way out
+LOCK_POLL_S: Final = 0.02
+RETRY_S: Final = 0.5  # the journal's disk is full
+_READ: Final = select.POLLIN
+_WRITE: Final = select.POLLOUT
+
+
+class Supervisor:
+    def __init__(self, directory: str, wakeup: int) -> None:
+        self._home = directory
+        self._work = os.path.join(directory, home.WORK)
+        self._journal = Journal(directory)
+        self._listener = Listener(home.socket_address(directory))
+        self._wakeup = wakeup
+        self._poll = select.epoll() if hasattr(select, "epoll") else select.poll()
+        self._poll.register(self._listener.fileno(), _READ)
+        self._poll.register(wakeup, _READ)
+        self._custody = custody.Custody(directory, self._journal, self._poll, self._record)
+        self._env: dict[str, str] = {}
+        self._untold: list[str] = []
+        self._writing = False  # the link's socket is full
+        self._leaving = False
+        self._idle_since = proc.now()
+
+    def run(self) -> None:
+        """Until there has been nothing to do for a while."""
+        self._custody.recover()
+        self._settle()
+        while not self._idle(proc.now()):
+            for descriptor, _ in self._wait():
+                self._attend(descriptor)
+            self._custody.turn(proc.now())
+            self._settle()
+        self._listener.close()
+
+    def _wait(self) -> list[tuple[int, int]]:
+        due = min(self._custody.next_due(), self._idle_since + IDLE_EXIT_S)
+        if self._untold:
+            due = min(due, proc.now() + RETRY_S)
+        seconds = max(0.0, due - proc.now())
+        if isinstance(self._poll, select.epoll):
+            return self._poll.poll(seconds)
+        return self._poll.poll(seconds * 1000)
+
+    def _settle(self) -> None:
+        """Put what happened on disk, and only then tell the link."""
+        try:
+            self._journal.flush()
+        except OSError as error:
+            _say(f"results are held back, the journal cannot be written: {error}")
+        else:
+            for line in self._untold:
+                self._listener.send(line)
+            self._untold.clear()
+        if not self._listener.flush():
+            self._drop()
+        elif self._listener.backlog != self._writing:
+            self._writing = self._listener.backlog
+            self._poll.modify(self._listener.peer, _READ | (_WRITE if self._writing else 0))
+        if self._custody.live or self._listener.peer >= 0:
+            self._idle_since = proc.now()
+
+    def _idle(self, now: float) -> bool:
+        if self._custody.live or self._untold:
+            return False
+        return self._leaving or now - self._idle_since >= IDLE_EXIT_S
+
+    def _attend(self, descriptor: int) -> None:
+        if self._custody.attend(descriptor):
+            return
+        if descriptor == self._listener.fileno():
+            self._drop()
+            self._listener.accept()
+            if self._listener.peer >= 0:
+                self._poll.register(self._listener.peer, _READ)
+        elif descriptor == self._listener.peer:
+            orders = self._listener.receive()
+            if orders is None:
+                self._drop()
+                return
+            for order in orders:
+                self._obey(order)
+        elif descriptor == self._wakeup:
+            os.read(self._wakeup, 64)
+            self._leave()
+
+    def _drop(self) -> None:
+        if self._listener.peer >= 0:
+            self._poll.unregister(self._listener.peer)
+            self._listener.drop()
+            self._writing = False
+
+    def _leave(self) -> None:
+        """The machine is going down: stop every task with its own grace, then go."""
+        self._leaving = True
+        for attempt in list(self._custody.live.values()):
+            self._custody.stop(attempt, attempt.grace, "agent_rebooted")
+
+    # --- orders -------------------------------------------------------------------------------
+
+    def _obey(self, order: dict[str, Any]) -> None:
+        match order["do"]:
+            case "start":
+                self.start(order)
+            case "stop":
+                if attempt := self._custody.live.get(order["k"]):
+                    self._custody.stop(attempt, order["grace"])
+                else:
+                    self._void(order["k"], order["why"], "")
+            case "forget":
+                self._forget(order["k"])
+            case "void":
+                self._void(order["k"], order["why"], order["detail"])
+            case "lease":
+                self._journal.later({"lease": order["until"]})
+            case "hello":
+                self._env = order["env"]
+                for key in self._journal.attempts:
+                    self._tell(key)
+                self._untold.append(encode({"synced": True}))
+            case other:
+                _say(f"the link asks for {other!r}, which this supervisor does not know")
+
+    def start(self, order: dict[str, Any]) -> None:
+        """Claim, then execute: the one place where a task's process comes from.
+
+        `k`, `argv`, `env` (beside the link's), `cwd` and `gpus` are what to run; `script`, if there,
+        is a text too long for an argument, to be put into a file that becomes the last one.
+        `durable` claims survive a power cut; past `until` the order is stale; `timeout`, `grace` and
+        `exclusive` are kept for the end.
+        """
+        key: str = order["k"]
+        if key in self._journal.attempts:
+            self._tell(key)
+            return
+        if self._leaving or proc.now() >= order["until"]:
+            self._void(key, "stale_assign", "the agent was out of touch when it came to start")
+            return
+        claim = {
+            "k": key,
+            "at": round(proc.now(), 3),
+            "gpus": order["gpus"],
+            "grace": order["grace"],
+        }
+        if order["exclusive"]:
+            claim["exclusive"] = True
+        if order["timeout"] is not None:
+            claim["timeout"] = order["timeout"]
+        if "script" in order:
+            claim["script"] = True
+        try:
+            self._journal.write(claim, durable=order["durable"])
+        except OSError as error:
+            self._void(key, "agent_full", f"the agent cannot write its journal: {error.strerror}")
+            return
+        try:
+            pid = self._spawn(order)
+        except spawn.SpawnRefused as error:
+            self._custody.record_end(key, {"reason": "spawn_error", "detail": str(error)})
+        except spawn.MachineFull as error:
+            self._record({"k": key, "void": "agent_full", "detail": str(error)})
+        else:
+            self._custody.hold(claim, pid)
+
+    def _spawn(self, order: dict[str, Any]) -> int:
+        key: str = order["k"]
+        argv: list[str] = order["argv"]
+        if script := order.get("script"):
+            path = home.spool_path(self._home, key, home.SCRIPT_SUFFIX)
+            argv = [*argv, path]
+            try:
+                with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
+                    file.write(script)
+            except OSError as error:
+                raise spawn.MachineFull(f"cannot write the script: {error.strerror}") from error
+        try:
+            return spawn.spawn(
+                argv,
+                self._env | order["env"],
+                order["cwd"] or self._work,
+                home.spool_path(self._home, key, home.OUT_SUFFIX),
+                home.spool_path(self._home, key, home.ERR_SUFFIX),
+            )
+        finally:
+            os.chdir(self._home)  # a task's directory shall not be kept busy by us
+
+    def _void(self, key: str, why: str, detail: str) -> None:
+        if key in self._journal.attempts:
+            self._tell(key)
+        else:
+            self._record({"k": key, "void": why, "detail": detail})
+
+    def _forget(self, key: str) -> None:
+        if key in self._custody.live or key not in self._journal.attempts:
+            return
+        suffixes = [home.OUT_SUFFIX, home.ERR_SUFFIX]
+        if self._journal.attempts[key].get("script"):
+            suffixes.append(home.SCRIPT_SUFFIX)
+        self._journal.later({"k": key, "forget": True})
+        for suffix in suffixes:
+            try:
+                os.unlink(home.spool_path(self._home, key, suffix))
+            except OSError:  # it never had one
+                pass
+
+    def _record(self, record: dict[str, Any]) -> None:
+        self._untold.append(self._journal.later(record))
+
+    def _tell(self, key: str) -> None:
+        """Say again what is known of an attempt."""
+        self._untold.append(encode(self._journal.attempts[key]))
+
+
+def _lock(directory: str) -> bool:
+    """Take the home's lock for the life of this process. False: another supervisor keeps it."""
+    lock = os.open(os.path.join(directory, home.SUPERVISOR_LOCK), os.O_RDWR | os.O_CREAT, 0o600)
+    deadline = time.monotonic() + LOCK_WAIT_S
+    while time.monotonic() < deadline:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(LOCK_POLL_S)
+        else:
+            return True
+    return False
+
+
+def _ignore(_number: int, _frame: object) -> None:
+    """A signal that is handled between two turns: the wakeup pipe tells the loop."""
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"styx supervisor: {line}\n")
+    sys.stderr.flush()
+
+
+def main(directory: str) -> int:
+    home.prepare(directory)
+    if not _lock(directory):
+        return 0  # another one is at work: the link will talk to that
+    os.chdir(directory)
+    proc.become_subreaper()
+    for number in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    wakeup, written = os.pipe()
+    os.set_blocking(written, False)
+    signal.set_wakeup_fd(written)
+    signal.signal(signal.SIGTERM, _ignore)
+    supervisor = Supervisor(directory, wakeup)
+    gc.freeze()
+    supervisor.run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(os.path.abspath(sys.argv[1])))
