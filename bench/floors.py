@@ -1,0 +1,94 @@
+"""What the machine itself allows: the least that anybody could need for the same work."""
+
+import asyncio
+import json
+import os
+import select
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import asyncpg
+
+from bench.measure import Cost, cost, median_s
+
+
+def spawn_loop(tasks: int, slots: int) -> Cost:
+    """`echo hi` in a bare posix_spawn + pidfd loop, output into a file per stream and task.
+
+    In a process of its own, so that its memory and its counters are its own.
+    """
+    program = [sys.executable, "-m", "bench.floors", str(tasks), str(slots)]
+    done = subprocess.run(program, capture_output=True, check=True, text=True)
+    return Cost(*json.loads(done.stdout))
+
+
+def xargs(tasks: int, slots: int) -> Cost:
+    """`echo` through xargs, output to nowhere: no task is even told from another."""
+    numbers = "\n".join(map(str, range(tasks))).encode()
+    program = ["xargs", f"-P{slots}", "-n1", "echo"]
+    return cost(
+        lambda: subprocess.run(program, input=numbers, stdout=subprocess.DEVNULL, check=True)
+    )
+
+
+def python_start_s(times: int) -> float:
+    return median_s(times, lambda: subprocess.run([sys.executable, "-c", "pass"], check=True))
+
+
+def commit_s(url: str, times: int) -> float:
+    """One row and its commit by asyncpg, prepared, on one connection to the same database."""
+    return asyncio.run(_commit_s(url, times))
+
+
+async def _commit_s(url: str, times: int) -> float:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute("CREATE TABLE bench_floor (id bigint PRIMARY KEY, body text)")
+        insert = await connection.prepare("INSERT INTO bench_floor VALUES ($1, $2)")
+        taken: list[float] = []
+        for number in range(times):
+            started = time.perf_counter()
+            await insert.fetch(number, "x" * 200)
+            taken.append(time.perf_counter() - started)
+        return statistics.median(taken)
+    finally:
+        await connection.execute("DROP TABLE IF EXISTS bench_floor")
+        await connection.close()
+
+
+def _spawn_all(tasks: int, slots: int, directory: str) -> None:
+    poll = select.epoll()
+    running: dict[int, int] = {}  # pidfd -> pid
+    started = 0
+    while started < tasks or running:
+        while started < tasks and len(running) < slots:
+            actions = [
+                (os.POSIX_SPAWN_OPEN, stream, f"{directory}/{started}.{stream}", flags, 0o600)
+                for stream, flags in ((1, os.O_WRONLY | os.O_CREAT), (2, os.O_WRONLY | os.O_CREAT))
+            ]
+            pid = os.posix_spawn("/bin/echo", ["echo", "hi"], os.environ, file_actions=actions)
+            descriptor = os.pidfd_open(pid)
+            poll.register(descriptor, select.EPOLLIN)
+            running[descriptor] = pid
+            started += 1
+        for descriptor, _ in poll.poll():
+            os.waitpid(running.pop(descriptor), 0)
+            poll.unregister(descriptor)
+            os.close(descriptor)
+
+
+def main() -> None:
+    tasks, slots = map(int, sys.argv[1:])
+    with tempfile.TemporaryDirectory() as directory:
+        used = cost(lambda: _spawn_all(tasks, slots, directory))
+    print(json.dumps([*used]))
+
+
+if __name__ == "__main__":
+    if not Path("/bin/echo").exists():
+        sys.exit("no /bin/echo")
+    main()

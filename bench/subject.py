@@ -1,0 +1,174 @@
+"""A Styx of its own for the bench: real processes on a fresh home, gone with the context."""
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+import psutil
+
+from bench import measure
+
+STYX: Final = (sys.executable, "-m", "styx")
+START_S: Final = 60.0
+FINISHED: Final = {"succeeded", "failed", "cancelled", "skipped", "lost"}
+
+
+class Styx:
+    """A server and, unless `agent` is false, one agent of two slots."""
+
+    def __init__(self, home: Path, *, agent: bool) -> None:
+        self.home = home
+        self.port = _free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.env = os.environ | {
+            "STYX_HOME": str(home),
+            "STYX_SERVER_PORT": str(self.port),
+            "STYX_SERVER_URL": self.url,
+            "STYX_LOG_LEVEL": "warning",
+            "PYTHONPATH": str(Path.cwd()),
+        }
+        self.env.pop("DATABASE_URL", None)
+        started = time.perf_counter()
+        self.server = self._start("serve")
+        while not self._healthy():
+            time.sleep(0.002)
+        self.start_s = time.perf_counter() - started
+        self.agent = self._start("agent", "--cpus", "2") if agent else None
+        self.client = Client(self.port)
+        while agent and not [
+            a for a in self.client.get("/api/v1/agents") if a["status"] == "ready"
+        ]:
+            time.sleep(0.01)
+
+    def close(self) -> None:
+        """The supervisor leaves by itself, a while after its agent."""
+        self.client.close()
+        supervisors = self._supervisors()
+        for process in (self.agent, self.server):
+            if process is not None:
+                process.send_signal(signal.SIGTERM)
+                process.wait(timeout=30)
+        for pid in supervisors:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    @property
+    def database_url(self) -> str:
+        return f"postgresql://styx@/postgres?host={quote(str(self.home / 'postgres' / 'data'), safe='/')}"
+
+    @property
+    def server_pids(self) -> set[int]:
+        return {self.server.pid}
+
+    @property
+    def postgres_pids(self) -> set[int]:
+        return measure.family([self.server.pid]) - self.server_pids
+
+    @property
+    def agent_pids(self) -> set[int]:
+        """Both halves, and what runs below them."""
+        roots = self._supervisors() | ({self.agent.pid} if self.agent else set())
+        return measure.family(roots)
+
+    @property
+    def all_pids(self) -> set[int]:
+        return self.server_pids | self.postgres_pids | self.agent_pids
+
+    def _supervisors(self) -> set[int]:
+        mark = str(self.home)
+        return {
+            process.pid
+            for process in psutil.process_iter(["cmdline"])
+            if (line := process.info["cmdline"]) and "styx.agent.supervisor" in line
+            if any(word.startswith(mark) for word in line)
+        }
+
+    def _start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([*STYX, *arguments], env=self.env, stdin=subprocess.DEVNULL)
+
+    def _healthy(self) -> bool:
+        if self.server.poll() is not None:
+            raise RuntimeError("styx serve ended at once")
+        try:
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+            connection.request("GET", "/health")
+            return connection.getresponse().status == 200
+        except OSError:
+            return False
+
+
+class Client:
+    """One keep-alive connection, and nothing that costs more than it must."""
+
+    def __init__(self, port: int) -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+
+    def get(self, path: str) -> Any:
+        return self._send("GET", path, None)
+
+    def post(self, path: str, body: bytes) -> Any:
+        return self._send("POST", path, body)
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _send(self, method: str, path: str, body: bytes | None) -> Any:
+        headers = {} if body is None else {"Content-Type": "application/json"}
+        self._connection.request(method, path, body, headers)
+        answer = self._connection.getresponse()
+        text = answer.read()
+        if answer.status >= 300:
+            raise RuntimeError(f"{method} {path}: {answer.status} {text[:300]!r}")
+        return json.loads(text)
+
+
+class Feed:
+    """The stream of changes, on a connection of its own; opened before what it shall see."""
+
+    def __init__(self, port: int) -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
+        self._connection.request("GET", "/api/v1/events")
+        self._lines = self._connection.getresponse()
+
+    def until_over(self, object_id: str) -> str:
+        """Return the final status of a task or job once it is announced."""
+        while line := self._lines.readline():
+            if line.startswith(b"data:") and object_id.encode() in line:
+                event = json.loads(line[5:])
+                if event["object_id"] == object_id and event["status"] in FINISHED:
+                    return str(event["status"])
+        raise RuntimeError("the feed ended")
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+@contextlib.contextmanager
+def styx(*, agent: bool = True) -> Iterator[Styx]:
+    with tempfile.TemporaryDirectory(prefix="styx-bench-") as home:
+        subject = Styx(Path(home), agent=agent)
+        try:
+            yield subject
+        finally:
+            subject.close()
+
+
+def call(env: dict[str, str], arguments: Sequence[str]) -> None:
+    subprocess.run([*STYX, *arguments], env=env, stdout=subprocess.DEVNULL, check=True)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
