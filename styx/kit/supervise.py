@@ -1,37 +1,26 @@
-"""Every loop of a process is a named child of one group: none is orphaned, none dies in silence."""
+"""Every loop of a process is a named child of a group: none is orphaned, none dies in silence."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Final
 
 from styx.kit.backoff import Backoff
 
 RESTART_BASE_S: Final = 0.5
 RESTART_CAP_S: Final = 30.0
-STEADY_S: Final = 60.0  # a child that ran this long has recovered: its next failure is a first one
+STEADY_S: Final = 60.0  # a loop that ran for so long has recovered: its next failure is a first one
 
 Loop = Callable[[], Awaitable[None]]
-Report = Callable[[str, BaseException, float], None]  # name, error, seconds until the restart
+Report = Callable[[str, Exception, float], None]  # name, error, seconds until the restart
 
 
-@dataclass(frozen=True, slots=True)
-class Child:
-    """A loop by name. With `restart` a failure is reported and the loop starts anew after a backoff."""
-
-    name: str
-    loop: Loop
-    restart: bool = False
-
-
-async def run(children: list[Child], report: Report) -> None:
-    """Run all until each has returned; an error that nothing restarts ends them all.
-
-    Raises: ExceptionGroup of that error.
+def start(
+    group: asyncio.TaskGroup, name: str, loop: Loop, *, report: Report | None = None
+) -> asyncio.Task[None]:
+    """Run a loop in `group`. Its failure ends the group; with `report` it is told instead, and the loop
+    starts anew after a backoff.
     """
-    async with asyncio.TaskGroup() as group:
-        for child in children:
-            group.create_task(_keep(child, report), name=child.name)
+    return group.create_task(_run(loop) if report is None else _keep(name, loop, report), name=name)
 
 
 async def until_first_ends(**loops: Loop) -> None:
@@ -52,18 +41,20 @@ async def until_first_ends(**loops: Loop) -> None:
             task.cancel()
 
 
-async def _keep(child: Child, report: Report) -> None:
+async def _run(loop: Loop) -> None:
+    await loop()
+
+
+async def _keep(name: str, loop: Loop, report: Report) -> None:
     clock = asyncio.get_running_loop().time
     backoff = Backoff(base_s=RESTART_BASE_S, cap_s=RESTART_CAP_S)
     while True:
         started_s = clock()
         try:
-            return await child.loop()
-        except Exception as error:
-            if not child.restart:
-                raise
+            return await loop()
+        except Exception as error:  # noqa: BLE001 -- reported and tried again
             if clock() - started_s > STEADY_S:
                 backoff.reset()
             wait_s = backoff.next_s()
-            report(child.name, error, wait_s)
+            report(name, error, wait_s)
         await asyncio.sleep(wait_s)
