@@ -58,7 +58,7 @@ def connected(draft: Draft, event: AgentConnected) -> Welcomed:
 def synced(draft: Draft, event: AgentSynced) -> SyncAnswer | Missing:
     """Bring the rows and what the agent holds together, pair by pair."""
     agent = _in_session(draft, event)
-    if agent is None:
+    if agent is None or agent.state is not AgentState.JOINING:
         return Missing("session")
     held = {known.key: known for known in event.attempts}
     mine = {a.key: a for a in draft.attempts_of(agent.id)}
@@ -110,7 +110,8 @@ def lost(draft: Draft, event: AgentLost) -> None:
         return
     for attempt in draft.attempts_of(agent.id):
         lifecycle.lose(draft, attempt, event.reason)
-    _move(draft, agent, AgentState.GONE)
+    # The session ends with the verdict: nothing it still says may count.
+    _move(draft, replace(agent, session=agent.session + 1), AgentState.GONE)
 
 
 def drain(draft: Draft, event: DrainRequested) -> Missing | None:

@@ -1,0 +1,160 @@
+"""Agents come, agree, fall silent and go; the re-adoption matrix, cell by cell."""
+
+import pytest
+
+from styx.core import event as ev
+from styx.core.attempt import AttemptState, Exit
+from styx.core.ids import AgentId, AttemptKey, TaskId
+from styx.core.spec import Delivery
+from styx.core.task import Reason
+from tests.support.desk import Desk, a_capacity, a_task
+
+A1 = AgentId("a1")
+ASSIGNED, ACCEPTED, RUNNING = AttemptState.ASSIGNED, AttemptState.ACCEPTED, AttemptState.RUNNING
+EXITED, VOID = AttemptState.SUCCEEDED, AttemptState.REJECTED
+
+
+def in_state(state: AttemptState | None, *, cancelled: bool = False, **fields):
+    """A desk with one agent whose one attempt the server knows in `state`; None is terminal."""
+    d = Desk()
+    d.join()
+    (task,) = d.submit(a_task(infra_retries=0, **fields))
+    key = d.live(task).key
+    if state in {ACCEPTED, RUNNING}:
+        d.turn(ev.AttemptAccepted(key, A1))
+    if state is RUNNING:
+        d.turn(ev.AttemptStarted(key, A1))
+    if state is None:
+        d.exit(task, 0)
+    if cancelled:
+        d.turn(ev.CancelRequested((task,)))
+    return d, task, key
+
+
+def sync(d: Desk, *held: ev.Known, store: str = "s1") -> ev.SyncAnswer:
+    session = d.connect("a1", store=store)
+    answer = d.turn(ev.AgentSynced(A1, session, held)).answers[0]
+    assert isinstance(answer, ev.SyncAnswer)
+    return answer
+
+
+def known(key, state) -> ev.Known:
+    exit_ = {EXITED: Exit(code=0), VOID: Exit(reason=Reason.STALE_ASSIGN)}.get(state)
+    return ev.Known(key, state, exit_)
+
+
+@pytest.mark.parametrize(
+    ("server", "agent", "attempt", "task"),
+    [
+        (ASSIGNED, None, "assigned", "assigned"),
+        (ASSIGNED, ACCEPTED, "accepted", "assigned"),
+        (ASSIGNED, RUNNING, "running", "running"),
+        (ASSIGNED, EXITED, "succeeded", "succeeded"),
+        (ASSIGNED, VOID, "rejected", "queued"),
+        (ACCEPTED, None, "lost", "lost"),
+        (ACCEPTED, ACCEPTED, "accepted", "assigned"),
+        (ACCEPTED, RUNNING, "running", "running"),
+        (ACCEPTED, EXITED, "succeeded", "succeeded"),
+        (ACCEPTED, VOID, "rejected", "queued"),
+        (RUNNING, None, "lost", "lost"),
+        (RUNNING, ACCEPTED, "running", "running"),
+        (RUNNING, RUNNING, "running", "running"),
+        (RUNNING, EXITED, "succeeded", "succeeded"),
+        (RUNNING, VOID, "lost", "lost"),
+    ],
+)
+def test_re_adoption(server, agent, attempt, task):
+    d, task_id, key = in_state(server)
+    answer = sync(d, *([known(key, agent)] if agent else []))
+    assert (d.state_of(key), d.status(task_id)) == (attempt, task)
+    assert answer.adopted == (agent in {ACCEPTED, RUNNING})
+    assert not answer.stop
+
+
+@pytest.mark.parametrize(
+    ("agent", "stop"), [(ACCEPTED, True), (RUNNING, True), (EXITED, False), (VOID, False)]
+)
+def test_what_the_server_no_longer_knows_is_stopped_or_forgotten(agent, stop):
+    d, _, key = in_state(None)
+    answer = sync(d, known(key, agent))
+    assert (answer.stop, answer.forget) == (((key,), ()) if stop else ((), (key,)))
+
+
+def test_an_attempt_that_never_was_here_is_stopped():
+    d = Desk()
+    stranger = AttemptKey(TaskId("x"), 1, 0)
+    assert sync(d, known(stranger, RUNNING)).stop == (stranger,)
+
+
+def test_a_stop_requested_attempt_that_was_never_accepted_is_cancelled():
+    d, task, key = in_state(ASSIGNED, cancelled=True)
+    sync(d)
+    assert (d.state_of(key), d.status(task)) == ("cancelled", "cancelled")
+
+
+def test_a_running_attempt_with_a_stop_keeps_it_over_a_reconnect():
+    d, task, key = in_state(RUNNING, cancelled=True)
+    sync(d, known(key, RUNNING))
+    assert d.status(task) == "cancelling"
+    assert d.live(task).stop_reason == "cancel"
+
+
+def test_a_new_state_directory_means_that_what_ran_is_lost():
+    d, task, _ = in_state(RUNNING)
+    sync(d, store="s2")
+    assert (d.status(task), d.reason(task)) == ("lost", "agent_replaced")
+
+
+@pytest.mark.parametrize(
+    ("delivery", "status"), [(Delivery.AT_LEAST_ONCE, "assigned"), (Delivery.AT_MOST_ONCE, "lost")]
+)
+def test_an_assignment_is_sent_again_to_a_new_state_directory_only_at_least_once(delivery, status):
+    d, task, _ = in_state(ASSIGNED, delivery=delivery)
+    sync(d, store="s2")
+    assert d.status(task) == status
+
+
+def test_a_newer_session_silences_the_older():
+    d = Desk()
+    d.join()
+    assert d.connect("a1") == 2
+    d.turn(ev.AgentDisconnected(A1, 1))
+    assert d.world.agents[A1].state == "joining"
+    answer = d.turn(ev.AgentSynced(A1, 1, ())).answers[0]
+    assert answer == ev.Missing("session")
+
+
+def test_drain_survives_a_reconnect():
+    d = Desk()
+    d.join()
+    d.turn(ev.DrainRequested(A1, drain=True))
+    assert d.world.agents[A1].state == "draining"
+    d.turn(ev.AgentDisconnected(A1, 1))
+    d.join()
+    assert d.world.agents[A1].state == "draining"
+    d.turn(ev.DrainRequested(A1, drain=False))
+    assert d.world.agents[A1].state == "ready"
+
+
+def test_a_machine_that_came_back_bigger_offers_its_new_room():
+    d = Desk()
+    d.join(capacity=a_capacity(1))
+    first, second = d.submit(a_task("x", array_count=2))
+    key = d.live(first).key
+    session = d.connect("a1", a_capacity(4))
+    d.turn(ev.AgentSynced(A1, session, (known(key, RUNNING),)))
+    assert d.status(second) == "assigned"
+    assert d.world.rooms[A1].cpus_milli == 2_000
+
+
+def test_a_lost_agent_may_join_again():
+    d, task, key = in_state(RUNNING)
+    d.turn(ev.AgentLost(A1))
+    assert d.world.agents[A1].state == "gone"
+    assert sync(d, known(key, RUNNING)).stop == (key,)
+    assert d.world.agents[A1].state == "ready"
+    assert d.status(task) == "lost"
+
+
+def test_draining_an_unknown_agent_says_so():
+    assert Desk().turn(ev.DrainRequested(AgentId("x"), drain=True)).answers == [ev.Missing("agent")]
