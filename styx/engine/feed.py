@@ -7,9 +7,10 @@ no longer holds, is told `reset` and lists again.
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
+
+import msgspec
 
 from styx.core import status
 from styx.core.agent import Agent
@@ -24,8 +25,7 @@ from styx.wire import http
 RING: Final = 10_000  # changes
 
 
-@dataclass(frozen=True, slots=True)
-class _Change:
+class _Change(msgspec.Struct, frozen=True):
     """Rows as they were; worded only when somebody reads them."""
 
     at: datetime
@@ -49,17 +49,16 @@ class Feed:
 
     def publish(self, delta: Delta) -> None:
         """Record the changes of a committed and applied delta, and wake who waits for one of them."""
-        at = delta.now
-        members = self._members(delta)
-        if len(delta.tasks) + len(members) >= RING:
+        if max(len(delta.tasks), len(delta.attempts)) >= RING:
             self.reset()  # a submit of a million must not be copied row by row into a small ring
             return
+        at = delta.now
         for job in delta.jobs.values():
             if job.finished_at is None:
                 self._put(_Change(at, job))
         for agent in delta.agents.values():
             self._put(_Change(at, agent))
-        for task, attempts in members:
+        for task, attempts in self._changed(delta):
             self._put(_Change(at, task, attempts))
             self._wake(task.id)
         for job in delta.jobs.values():
@@ -132,20 +131,17 @@ class Feed:
         self._news.set()
         self._news = asyncio.Event()
 
-    def _members(self, delta: Delta) -> list[tuple[Task, tuple[Attempt, ...]]]:
+    def _changed(self, delta: Delta) -> list[tuple[Task, tuple[Attempt, ...]]]:
         """Each task that changed itself or through an attempt, with the members of its current try."""
         world = self._world()
-        changed: defaultdict[TaskId, dict[int, Attempt]] = defaultdict(dict)
+        changed: defaultdict[TaskId, list[Attempt]] = defaultdict(list)
         for attempt in delta.attempts.values():
-            changed[attempt.task_id][attempt.rank] = attempt
+            changed[attempt.task_id].append(attempt)
         found: list[tuple[Task, tuple[Attempt, ...]]] = []
         for task_id in dict.fromkeys((*delta.tasks, *changed)):
             task = delta.tasks.get(task_id) or world.tasks.get(task_id)
             if task is not None:
-                members = {row.rank: row for row in world.attempts_of_task(task_id)}
-                members |= changed.get(task_id, {})
-                current = (row for row in members.values() if row.n == task.attempt)
-                found.append((task, tuple(sorted(current, key=lambda row: row.rank))))
+                found.append((task, _members(world, task, changed.get(task_id, []))))
         return found
 
     def _id(self, number: int) -> str:
@@ -201,3 +197,13 @@ class Feed:
         first = next(iter(agent_ids), None)
         agent = None if first is None else self._world().agents.get(first)
         return "" if agent is None else agent.name
+
+
+def _members(world: World, task: Task, changed: list[Attempt]) -> tuple[Attempt, ...]:
+    """The members of the task's current try, by rank, some of which have just changed."""
+    current = tuple(attempt for attempt in changed if attempt.n == task.attempt)
+    if len(current) == task.spec.num_nodes or task.attempt == 0:
+        return current
+    # One that has just ended may be out of the world already.
+    ranked = {row.rank: row for row in (*world.attempts_of_task(task.id), *current)}
+    return tuple(ranked[rank] for rank in sorted(ranked))

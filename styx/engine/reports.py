@@ -11,6 +11,7 @@ from styx.engine.loop import Engine
 from styx.errors import LimitReached, StoreUnavailable, WriteRefused
 from styx.wire import agent as wire
 
+ENDS: Final = (wire.EvExited, wire.EvVoid)
 OWED_FRAMES: Final = 64  # not yet committed; then reading waits, and TCP makes the agent wait
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
@@ -29,7 +30,7 @@ class Reports:
         """Queue all at once, so that they can be one turn; what cannot be queued is not acknowledged."""
         owed: list[_Owed] = []
         for report, fact in facts:
-            if isinstance(report, wire.EvAccepted | wire.EvStarted):
+            if not isinstance(report, ENDS):
                 self._engine.links.remind(self._link, report.key)
             try:
                 owed.append((report, self._engine.submit(fact)))
@@ -50,6 +51,6 @@ class Reports:
                     log.warning("report refused", attempt=str(report.key), why=refused.message)
 
     def _acknowledge(self, report: Report) -> None:
-        if isinstance(report, wire.EvExited | wire.EvVoid):
+        if isinstance(report, ENDS):
             self._engine.links.release(self._link, report.key)
         self._link.send(wire.EvOk(report.key, str(report.__struct_config__.tag)))
