@@ -34,15 +34,11 @@ def hindrances(world: World, task_id: TaskId, now: datetime, policy: Policy) -> 
         return _needs(world, task)
     if task.state is not TaskState.READY:
         return []
-    found: list[Hindrance] = []
     if task.not_before and task.not_before > now:
         left_s = (task.not_before - now).total_seconds()
-        found.append(
-            Hindrance(
-                "backoff", task.name, f"retries in {left_s:.0f}s, after attempt {task.attempt}"
-            )
-        )
-    return found + _agents(world, task, policy)
+        words = f"retries in {left_s:.0f}s, after attempt {task.attempt}"
+        return [Hindrance("backoff", task.name, words)]
+    return _agents(world, task, policy)
 
 
 def _needs(world: World, task: Task) -> list[Hindrance]:
