@@ -19,6 +19,8 @@ CREATE TABLE jobs (
     labels jsonb NOT NULL,
     total integer NOT NULL,
     state text NOT NULL,
+    cancel_reason text NOT NULL,
+    cancel_force boolean NOT NULL,
     finished_at timestamptz,
     version integer NOT NULL
 );
@@ -137,11 +139,11 @@ INSERT INTO leader_lease VALUES (1, 0, '', '-infinity');
 
 # The code never fires these: they are assertions, kept where no bug of ours can pass them by.
 GUARDS = """
-CREATE FUNCTION styx_expect(what text, wanted bigint, found bigint) RETURNS boolean
+CREATE FUNCTION styx_expect(what text, wanted bigint, actual bigint) RETURNS boolean
 LANGUAGE plpgsql AS $$
 BEGIN
-    IF found IS DISTINCT FROM wanted THEN
-        RAISE EXCEPTION '% of % rows of % are as expected', found, wanted, what
+    IF actual IS DISTINCT FROM wanted THEN
+        RAISE EXCEPTION '% of % rows of % are as expected', actual, wanted, what
             USING ERRCODE = 'ST001';
     END IF;
     RETURN true;

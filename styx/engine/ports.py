@@ -1,55 +1,42 @@
 """What the engine needs of the outside. `styx.store` implements it on Postgres and disk."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
-from styx.core.agent import Agent
-from styx.core.attempt import Attempt
 from styx.core.delta import Delta
-from styx.core.ids import AttemptKey, JobId, TaskId
-from styx.core.job import Job
-from styx.core.task import Task, TaskState
+from styx.core.ids import AttemptKey
+from styx.store.exchange import Chunk, LiveRows
 
-
-@dataclass(frozen=True, slots=True)
-class LiveRows:
-    """Everything that is not over: what a server must know to go on where the last one fell.
-
-    `jobs` are the running ones; `tasks` those not terminal; `attempts` the live ones and the ended
-    ones whose logs are incomplete; `agents` all that are not forgotten. `settled` holds the final
-    state of each terminal task that a blocked one needs; `tallies` the terminal tasks of each running
-    job by state.
-    """
-
-    jobs: Sequence[Job]
-    tasks: Sequence[Task]
-    attempts: Sequence[Attempt]
-    agents: Sequence[Agent]
-    settled: dict[TaskId, TaskState]
-    tallies: dict[JobId, dict[TaskState, int]]
+__all__ = ["Chunk", "LiveRows", "LogStore", "Store"]
 
 
 class Store(Protocol):
-    async def load(self) -> LiveRows: ...
+    @property
+    def term(self) -> int:
+        """The epoch that fences every write. It may grow with a `load`."""
+        ...
+
+    async def load(self) -> LiveRows:
+        """Read the truth, after all writes of ours, whose outcome is unknown, have landed or cannot.
+
+        Raises: StoreUnavailable, StaleWrite.
+        """
+        ...
 
     async def commit(self, delta: Delta) -> None:
         """Write the delta in one transaction, fenced by the term, each row guarded by its version.
 
-        Raises: StoreUnavailable (outcome unknown), StaleWrite (a newer term or row version is there),
-        WriteRefused (a constraint).
+        Raises: StoreUnavailable (outcome unknown: `load` before the next commit), StaleWrite (a newer
+        term or row version is there), WriteRefused (a constraint).
         """
         ...
 
+    async def renew_lease(self) -> None:
+        """Keep other servers from taking over, for the lease's time from now.
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """Bytes of one stream (1 stdout, 2 stderr) of one attempt, starting at `offset`."""
-
-    key: AttemptKey
-    stream: int
-    offset: int
-    data: bytes
+        Raises: StoreUnavailable, StaleWrite (another server leads).
+        """
+        ...
 
 
 class LogStore(Protocol):

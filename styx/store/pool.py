@@ -3,8 +3,9 @@
 asyncpg ships no types, so the part of it that we use is declared here, once.
 """
 
+import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, AsyncIterable, Generator
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, Protocol, cast
 
@@ -13,6 +14,7 @@ import asyncpg
 from styx.errors import IllegalTransition, SetupError, StaleWrite, StoreUnavailable, WriteRefused
 
 CONNECT_S: Final = 5.0
+CLOSE_S: Final = 1.0
 MARGIN_S: Final = 2.0  # how much later than the server we give up on a statement ourselves
 STATEMENTS: Final = 512  # prepared ones kept; a commit has one per set of touched tables
 STALE: Final = "ST001"  # raised by our own function `styx_expect`
@@ -26,8 +28,10 @@ class Connection(Protocol):
     async def fetch(self, query: str, *args: object) -> list[Any]: ...
     async def fetchrow(self, query: str, *args: object) -> Any: ...
     async def fetchval(self, query: str, *args: object) -> Any: ...
-    def transaction(self) -> AbstractAsyncContextManager[object]: ...
-    def get_server_pid(self) -> int: ...
+    def cursor(self, query: str, *args: object, prefetch: int) -> AsyncIterable[Any]: ...
+    def transaction(
+        self, *, isolation: str | None = None, readonly: bool = False
+    ) -> AbstractAsyncContextManager[object]: ...
     async def close(self) -> None: ...
 
 
@@ -109,6 +113,15 @@ async def _keep(_connection: object) -> None:
     """We leave nothing behind in a session, so a round trip to clean it is saved."""
 
 
+async def close(connections: Pool) -> None:
+    """Let the statements under way finish, but do not wait for a database that does not answer."""
+    try:
+        async with asyncio.timeout(CLOSE_S):
+            await connections.close()
+    except TimeoutError:
+        connections.terminate()
+
+
 @contextlib.contextmanager
 def translated() -> Generator[None]:
     """Raises: StoreUnavailable, StaleWrite, WriteRefused in place of the driver's errors."""
@@ -121,11 +134,11 @@ def translated() -> Generator[None]:
             raise StaleWrite(text) from error
         if state == FINAL:
             raise IllegalTransition(text) from error
-        if state[:2] in {
-            "22",
-            "23",
-        }:  # data exceptions (the driver's own too), integrity violations
+        kind = state[:2]
+        if kind in {"22", "23"}:  # data (the driver's own complaints too) or integrity
             raise WriteRefused(text, sqlstate=state) from error
+        if kind == "42":  # a statement that this database does not understand: a bug
+            raise AssertionError(text) from error
         raise StoreUnavailable(text, sqlstate=state) from error
     except (asyncpg.InterfaceError, OSError, TimeoutError) as error:
         raise StoreUnavailable(str(error) or "the database does not answer") from error

@@ -34,6 +34,8 @@ class Jobs(Table):
     labels = JSONB()
     total = Integer()
     state = Text()
+    cancel_reason = Text()  # "" until somebody wants all of it cancelled
+    cancel_force = Boolean()
     finished_at = Timestamptz(null=True)
     version = Integer()
 

@@ -1,0 +1,48 @@
+"""What crosses between the engine and the store beside the delta."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from styx.core.agent import Agent
+from styx.core.attempt import Attempt
+from styx.core.ids import AttemptKey, JobId, TaskId
+from styx.core.job import Job
+from styx.core.task import Task, TaskState
+
+
+@dataclass(frozen=True, slots=True)
+class LiveRows:
+    """Everything that is not over: what a server must know to go on where the last one fell.
+
+    `jobs` are the running ones; `tasks` those not terminal; `attempts` the live ones, the ended
+    ones whose logs are incomplete, and all members of an active task's current try; `agents` all that
+    are not forgotten. `settled` holds the final state of each terminal task that a blocked one needs;
+    `tallies` the terminal tasks of each running job by state.
+    """
+
+    jobs: Sequence[Job]
+    tasks: Sequence[Task]
+    attempts: Sequence[Attempt]
+    agents: Sequence[Agent]
+    settled: dict[TaskId, TaskState]
+    tallies: dict[JobId, dict[TaskState, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Bytes of one stream (1 stdout, 2 stderr) of one attempt, starting at `offset`."""
+
+    key: AttemptKey
+    stream: int
+    offset: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Bytes `start` to `end` of a stream that are gone for good, and why: spool_cap, disk_full, limit."""
+
+    stream: int
+    start: int
+    end: int
+    why: str

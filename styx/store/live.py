@@ -1,0 +1,64 @@
+"""load(): everything that is not over, as one moment of the database."""
+
+from typing import Final
+
+from styx.core.ids import JobId, SpecId, TaskId
+from styx.core.task import TaskState
+from styx.store import rows
+from styx.store.exchange import LiveRows
+from styx.store.pool import Connection
+
+BLOCK: Final = (
+    5_000  # rows on their way at a time: a million are never here as rows and structs both
+)
+
+_LIVE_SPECS: Final = f"SELECT spec_id FROM tasks WHERE {rows.LIVE_TASKS}"
+_SPECS: Final = f"SELECT id, body, needs, needs_on FROM specs WHERE id IN ({_LIVE_SPECS})"
+_TASKS: Final = f"SELECT {rows.TASKS.names()} FROM tasks WHERE {rows.LIVE_TASKS} ORDER BY id"
+_ATTEMPTS: Final = f"""
+SELECT {rows.ATTEMPTS.names()} FROM attempts WHERE {rows.LIVE_ATTEMPTS} OR NOT logs_complete
+UNION
+SELECT {rows.ATTEMPTS.names("a")} FROM tasks t JOIN attempts a ON a.task_id = t.id AND a.n = t.attempt
+WHERE t.state = 'active'
+"""
+_SETTLED: Final = f"""
+SELECT id, state FROM tasks WHERE NOT ({rows.LIVE_TASKS}) AND id IN (
+    SELECT unnest(needs) FROM specs WHERE id IN (SELECT spec_id FROM tasks WHERE state = 'blocked'))
+"""
+_TALLIES: Final = f"""
+SELECT job_id, state, count(*) AS tasks FROM tasks
+WHERE job_id IN (SELECT id FROM jobs WHERE state = 'running') AND NOT ({rows.LIVE_TASKS})
+GROUP BY job_id, state
+"""
+
+
+async def load(connection: Connection) -> LiveRows:
+    """Raises: the driver's errors."""
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        await connection.execute("SET LOCAL statement_timeout = 0")
+        jobs = await connection.fetch(
+            f"SELECT {rows.JOBS.names()} FROM jobs WHERE state = 'running'"
+        )
+        shared: dict[SpecId, rows.Shared] = {}
+        async for row in connection.cursor(_SPECS, prefetch=BLOCK):
+            shared[row["id"]] = rows.shared(row)
+        tasks = [
+            rows.task(row, shared[row["spec_id"]])
+            async for row in connection.cursor(_TASKS, prefetch=BLOCK)
+        ]
+        attempts = [rows.attempt(row) async for row in connection.cursor(_ATTEMPTS, prefetch=BLOCK)]
+        agents = await connection.fetch(f"SELECT {rows.AGENTS.names()} FROM agents")
+        settled: dict[TaskId, TaskState] = {}
+        async for row in connection.cursor(_SETTLED, prefetch=BLOCK):
+            settled[row["id"]] = rows.task_state(row["state"])
+        tallies: dict[JobId, dict[TaskState, int]] = {}
+        for row in await connection.fetch(_TALLIES):
+            tallies.setdefault(row["job_id"], {})[rows.task_state(row["state"])] = row["tasks"]
+    return LiveRows(
+        jobs=[rows.job(row) for row in jobs],
+        tasks=tasks,
+        attempts=attempts,
+        agents=[rows.agent(row) for row in agents],
+        settled=settled,
+        tallies=tallies,
+    )

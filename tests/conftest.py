@@ -1,0 +1,41 @@
+"""Fixtures that every suite may use.
+
+An `async def test_…` runs on uvloop, as the server does, by anyio's plugin; no mark is needed, and async
+fixtures share the loop of their test. Sync tests and fixtures need nothing.
+
+    postgres       one private Postgres for the whole run (tests.support.postgres)
+    database_url   a fresh database with this version's schema; works for subprocesses too
+    database       the same, open: a styx.store.postgres.Database
+"""
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from styx.store.postgres import Database
+from tests.support import postgres as support
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    return "asyncio", {"use_uvloop": True}
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[support.Postgres]:
+    with support.running() as running:
+        yield running
+
+
+@pytest.fixture
+def database_url(postgres: support.Postgres) -> Iterator[str]:
+    url = postgres.clone()
+    yield url
+    postgres.drop(url)
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    opened = await Database.open(database_url)
+    yield opened
+    await opened.close()
