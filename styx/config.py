@@ -4,14 +4,22 @@ Precedence: flag > environment > file > default. `config.example.toml` documents
 holds it against this model.
 """
 
+import difflib
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Annotated, Any, Final, Literal, cast
 
 import msgspec
+
+from styx.errors import FieldError, InvalidSpec
+
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]  # 0 lets the kernel choose
 
 
 class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     host: str = "127.0.0.1"
-    port: int = 8080
+    port: Port = 8080
     url: str = ""  # "" is the local server's; what agent, CLI and SDK talk to
     allowed_hosts: tuple[str, ...] = ()  # beside the local names: what a Host header may say
     cors_origins: tuple[str, ...] = ()
@@ -35,9 +43,7 @@ class Scheduler(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     suspect_after_s: float = 15.0
     lost_after_s: float = 300.0
     redrive_s: float = 5.0
-    reserve_after_s: float = (
-        30.0  # a task this long at the head of its queue gets an agent kept free
-    )
+    reserve_after_s: float = 30.0  # so long at the head of its queue: an agent is kept free for it
     retry_base_s: float = 10.0
     retry_cap_s: float = 600.0
 
@@ -53,7 +59,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Logs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    level: str = "info"  # debug, info, warning, error: of server, agent and CLI
+    level: Literal["debug", "info", "warning", "error"] = "info"  # of server, agent and CLI
     segment_bytes: int = 256 << 20
     max_attempt_bytes: int = 1 << 30
 
@@ -84,3 +90,157 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def server_path(self) -> Path:
         """What a running local server says of itself, as JSON: pid, url, started_at."""
         return self.home_path / "server.json"
+
+
+ENVIRONMENT: Final = {
+    "DATABASE_URL": "database.url",
+    "STYX_SERVER_HOST": "server.host",
+    "STYX_SERVER_PORT": "server.port",
+    "STYX_SERVER_URL": "server.url",
+    "STYX_TOKEN": "auth.token",
+    "STYX_AGENT_ID": "agent.name",
+    "STYX_AGENT_HOME": "agent.home",
+    "STYX_LOG_LEVEL": "logs.level",
+    "STYX_HOME": "home",
+}
+SECRETS: Final = frozenset({"auth.token", "database.url"})  # never printed
+PATHS: Final = frozenset({"home", "agent.home"})
+DEFAULT: Final = "default"  # the origin of a value that nobody set
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """A configuration, and for every dotted key where its value came from: `default`, a file's path,
+    `$STYX_HOME` or `--port`.
+    """
+
+    config: Config
+    origins: dict[str, str]
+
+    def items(self) -> Iterator[tuple[str, object, str]]:
+        """Every key with its value and its origin, in the order of the model."""
+        for key, value in _flat(cast("dict[str, object]", msgspec.to_builtins(self.config))):
+            yield key, value, self.origins[key]
+
+
+def load(
+    flags: Mapping[str, tuple[str, object]] | None = None,
+    *,
+    file: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    directory: Path | None = None,
+) -> Loaded:
+    """Read the configuration of this process.
+
+    `flags` maps a dotted key to (the flag as typed, its value); `file` is one named by a flag. Without
+    it the file is $STYX_CONFIG, else styx.toml in `directory`, else config.toml in the home; only a
+    named one has to exist. An empty environment variable counts as unset.
+
+    Raises: InvalidSpec, naming the file or variable, the key and what would be right.
+    """
+    env = {k: v for k, v in (os.environ if environ is None else environ).items() if v}
+    given = {key: value for key, value in (flags or {}).items() if value[1] is not None}
+    path = file or _find_file(given, env, directory or Path.cwd())
+    values: dict[str, object] = {}
+    origins: dict[str, str] = {}
+    if path is not None:
+        for key, value in _read(path):
+            values[key], origins[key] = value, str(path)
+    for name, key in ENVIRONMENT.items():
+        if name in env:
+            values[key], origins[key] = _checked(key, env[name], f"${name}"), f"${name}"
+    for key, (flag, value) in given.items():
+        values[key], origins[key] = _checked(key, value, flag), flag
+    for key in PATHS & values.keys():
+        # A relative path means the directory of this process, not of the ones it starts.
+        values[key] = str(Path(str(values[key])).expanduser().absolute())
+    config = msgspec.convert(_nested(values), Config)
+    return Loaded(config, {key: origins.get(key, DEFAULT) for key in KEYS})
+
+
+def terminal_wish(environ: Mapping[str, str] | None = None) -> bool | None:
+    """What the environment says about colour: True forced, False forbidden, None nothing.
+
+    Source: no-color.org, force-color.org.
+    """
+    env = os.environ if environ is None else environ
+    if env.get("NO_COLOR"):
+        return False
+    if env.get("FORCE_COLOR", "0") not in {"", "0"}:
+        return True
+    return False if env.get("TERM") == "dumb" else None
+
+
+def wants_traces(environ: Mapping[str, str] | None = None) -> bool:
+    """Whether a bug should show its trace: $STYX_DEBUG."""
+    return bool((os.environ if environ is None else environ).get("STYX_DEBUG"))
+
+
+def _types(model: type[msgspec.Struct], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for field in msgspec.structs.fields(model):
+        key = prefix + field.name
+        kind: Any = field.type
+        if isinstance(kind, type(msgspec.Struct)):
+            yield from _types(kind, key + ".")
+        else:
+            yield key, kind
+
+
+KEYS: Final = dict(_types(Config))  # every dotted key and its type, in the order of the model
+SECTIONS: Final = {key.partition(".")[0] for key in KEYS if "." in key}
+
+
+def _find_file(
+    flags: Mapping[str, tuple[str, object]], env: Mapping[str, str], directory: Path
+) -> Path | None:
+    if "STYX_CONFIG" in env:
+        return Path(env["STYX_CONFIG"]).expanduser()
+    home = flags["home"][1] if "home" in flags else env.get("STYX_HOME", Config().home)
+    candidates = (directory / "styx.toml", Path(str(home)).expanduser() / "config.toml")
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _read(path: Path) -> Iterator[tuple[str, object]]:
+    try:
+        document = msgspec.toml.decode(path.read_bytes())
+    except OSError as error:
+        raise InvalidSpec(f"{path}: {error.strerror}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidSpec(f"{path}: not TOML: {error}") from error
+    for key, value in _flat(document):
+        if key not in KEYS:
+            raise _unknown(key, path)
+        yield key, _checked(key, value, str(path), strict=True)
+
+
+def _flat(document: dict[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    for name, value in document.items():
+        key = prefix + name
+        if isinstance(value, dict) and key in SECTIONS:
+            yield from _flat(cast("dict[str, object]", value), key + ".")
+        else:
+            yield key, value
+
+
+def _nested(values: Mapping[str, object]) -> dict[str, object]:
+    tree: dict[str, Any] = {}
+    for key, value in values.items():
+        section, _, name = key.rpartition(".")
+        (tree.setdefault(section, {}) if section else tree)[name] = value
+    return tree
+
+
+def _checked(key: str, value: object, source: str, *, strict: bool = False) -> object:
+    """The value in the key's type; unless `strict`, text may stand for a number or a boolean."""
+    try:
+        return msgspec.convert(value, KEYS[key], strict=strict)
+    except msgspec.ValidationError as error:
+        wrong = FieldError(key, str(error))
+        shown = "(secret)" if key in SECRETS else repr(value)
+        raise InvalidSpec(f"{source}: {key} = {shown}: {error}", wrong) from error
+
+
+def _unknown(key: str, path: Path) -> InvalidSpec:
+    near = difflib.get_close_matches(key, [*KEYS, *SECTIONS], n=1)
+    hint = f"did you mean '{near[0]}'?" if near else "config.example.toml documents every key"
+    message = f"{path}: no such key '{key}'"
+    return InvalidSpec(message, FieldError(key, "no such key"), hint=hint)

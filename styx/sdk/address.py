@@ -1,0 +1,93 @@
+"""Where the server is and what proves who we are: config → address.
+
+The server is the configured one; else the local one that says of itself in `server.json` that it
+lives; else whatever listens at the configured host and port.
+"""
+
+import os
+from datetime import datetime
+from typing import Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from styx.config import Config
+from styx.errors import FieldError, InvalidSpec
+
+_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+_ANY: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # listens there: reach it here
+
+
+class Address(msgspec.Struct, frozen=True):
+    """`chosen`: somebody named this URL, so no other server may stand in for it."""
+
+    url: str
+    token: str
+    chosen: bool
+
+
+class LocalServer(msgspec.Struct, frozen=True):
+    """`server.json`: what a running local server says of itself."""
+
+    pid: int
+    url: str
+    started_at: datetime | None = None
+
+
+def find(config: Config) -> Address:
+    """Raises: InvalidSpec, when the configured URL is none."""
+    if config.server.url:
+        url, chosen = checked(config.server.url), True
+    else:
+        local = local_server(config)
+        url = local.url.rstrip("/") if local else default_url(config)
+        chosen = False
+    return Address(url, config.auth.token or _local_token(config, url), chosen)
+
+
+def local_server(config: Config) -> LocalServer | None:
+    """The server that this home's `server.json` names, if its process lives."""
+    try:
+        local = msgspec.json.decode(config.server_path.read_bytes(), type=LocalServer)
+    except (OSError, msgspec.MsgspecError):
+        return None
+    return local if alive(local.pid) else None
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def default_url(config: Config) -> str:
+    return url_of(config.server.host, config.server.port)
+
+
+def url_of(host: str, port: int) -> str:
+    """Of a listener; one on every interface is reached over loopback."""
+    host = _ANY.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def checked(url: str) -> str:
+    """The URL without a closing slash. Raises: InvalidSpec."""
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        wrong = FieldError("server.url", "expected http://HOST:PORT or https://HOST")
+        raise InvalidSpec(f"server.url = {url!r}: {wrong.message}", wrong)
+    return url.rstrip("/")
+
+
+def _local_token(config: Config, url: str) -> str:
+    """The local administrator's token. It never leaves this machine: another server cannot need it."""
+    if urlsplit(url).hostname not in _LOOPBACK:
+        return ""
+    try:
+        return config.token_path.read_text(encoding="ascii").strip()
+    except OSError:
+        return ""

@@ -1,0 +1,224 @@
+"""HTTP to one server: a kept connection, patience with a server that is away or busy, open streams.
+
+Every request may be repeated: reads and cancels by nature, submits because each carries an
+Idempotency-Key that stays the same over its repeats. Not for use by several threads at once; open
+streams have their own connections.
+"""
+
+import http.client
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from typing import Final, Self
+from urllib.parse import urlencode, urlsplit
+
+import msgspec
+
+from styx.kit.backoff import Backoff
+from styx.sdk import failures
+
+PATIENCE_S: Final = 300.0  # a server's restart, a database's failover
+RETRY_BASE_S: Final = 0.2
+RETRY_CAP_S: Final = 10.0
+CALL_TIMEOUT_S: Final = 60.0  # of one try; the server answers slow submits well within it
+STREAM_IDLE_S: Final = 60.0  # a stream silent for so long is opened anew: its peer may be gone
+READ_BYTES: Final = 256 << 10
+MAX_ANSWER_BYTES: Final = 256 << 20
+_BUSY: Final = frozenset({429, 502, 503, 504})  # of the server, or of a proxy before it
+
+Query = dict[str, str | int | None]
+
+
+class Answer(msgspec.Struct, frozen=True):
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+
+
+class Transport:
+    """`first_contact_s` is the patience with a server that never answered yet: 0 says at once that
+    none is there.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: str = "",
+        *,
+        patience_s: float = PATIENCE_S,
+        first_contact_s: float | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        parts = urlsplit(url)
+        self.url = url
+        self._secure = parts.scheme == "https"
+        self._host = parts.hostname or ""
+        self._port = parts.port
+        self._prefix = parts.path.rstrip("/")
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._patience_s = patience_s
+        self._first_contact_s = patience_s if first_contact_s is None else first_contact_s
+        self._sleep = sleep
+        self._kept: http.client.HTTPConnection | None = None
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Query | None = None,
+        body: object = None,
+        key: str = "",
+    ) -> Answer:
+        """One request and its answer below 400.
+
+        Raises: Unreachable, ServerFailed, and the RequestErrors of `failures.from_answer`.
+        """
+        headers = dict(self._headers)
+        payload = None
+        if body is not None:
+            payload = msgspec.json.encode(body)
+            headers["Content-Type"] = "application/json"
+        if key:
+            headers["Idempotency-Key"] = key
+        target = self._target(path, query)
+        backoff = Backoff(base_s=RETRY_BASE_S, cap_s=RETRY_CAP_S)
+        started = time.monotonic()
+        while True:
+            try:
+                answer = self._once(method, target, payload, headers)
+            except (OSError, http.client.HTTPException) as error:
+                failure = failures.Unreachable(self.url, cause_of(error))
+                wait_s = backoff.next_s()
+                patience_s = self._first_contact_s
+            else:
+                self._first_contact_s = self._patience_s
+                if answer.status < 400:
+                    return answer
+                failure = failures.from_answer(answer.status, answer.body)
+                if answer.status not in _BUSY:
+                    raise failure
+                wait_s = _retry_after_s(answer.headers) or backoff.next_s()
+                patience_s = self._patience_s
+            if time.monotonic() - started + wait_s > patience_s:
+                raise failure
+            self._sleep(wait_s)
+
+    def stream(
+        self, path: str, query: Query | None = None, headers: dict[str, str] | None = None
+    ) -> "Stream":
+        """Open a GET whose body is read piece by piece. One try.
+
+        Raises: Unreachable, ServerFailed, RequestErrors.
+        """
+        connection = self._connect(STREAM_IDLE_S)
+        try:
+            connection.request(
+                "GET", self._target(path, query), headers=self._headers | (headers or {})
+            )
+            response = connection.getresponse()
+            if response.status < 400:
+                return Stream(connection, response, self.url)
+            body = response.read(MAX_ANSWER_BYTES)
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            raise failures.Unreachable(self.url, cause_of(error)) from error
+        connection.close()
+        raise failures.from_answer(response.status, body)
+
+    def close(self) -> None:
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
+
+    def _once(
+        self, method: str, target: str, payload: bytes | None, headers: dict[str, str]
+    ) -> Answer:
+        fresh = self._kept is None
+        connection = self._kept or self._connect(CALL_TIMEOUT_S)
+        self._kept = None  # kept again only after a whole answer
+        try:
+            connection.request(method, target, payload, headers)
+            response = connection.getresponse()
+            body = response.read(MAX_ANSWER_BYTES)
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            # The server may close an idle connection just when we use it.
+            if not fresh and isinstance(error, ConnectionError | http.client.BadStatusLine):
+                return self._once(method, target, payload, headers)
+            raise
+        if response.isclosed() and not response.will_close:
+            self._kept = connection
+        else:
+            connection.close()
+        return Answer(response.status, response.headers, body)
+
+    def _connect(self, timeout_s: float) -> http.client.HTTPConnection:
+        if self._secure:
+            context = ssl.create_default_context()
+            return http.client.HTTPSConnection(
+                self._host, self._port, timeout=timeout_s, context=context
+            )
+        return http.client.HTTPConnection(self._host, self._port, timeout=timeout_s)
+
+    def _target(self, path: str, query: Query | None) -> str:
+        given = {name: value for name, value in (query or {}).items() if value not in {None, ""}}
+        return self._prefix + path + ("?" + urlencode(given) if given else "")
+
+
+class Stream:
+    """An answer that is still being written, on a connection of its own."""
+
+    def __init__(
+        self,
+        connection: http.client.HTTPConnection,
+        response: http.client.HTTPResponse,
+        url: str,
+    ) -> None:
+        self.headers = response.headers
+        self._connection = connection
+        self._response = response
+        self._url = url
+
+    def read(self, most: int = READ_BYTES) -> bytes:
+        """What is there, waiting for the first byte; b"" at the end.
+
+        Raises: Unreachable, when the connection broke or was silent for `STREAM_IDLE_S`.
+        """
+        try:
+            return self._response.read1(most)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise failures.Unreachable(self._url, cause_of(error)) from error
+
+    def lines(self) -> Iterator[bytes]:
+        """Line by line, without their ends. Raises: Unreachable."""
+        rest = b""
+        while piece := self.read():
+            *whole, rest = (rest + piece).split(b"\n")
+            yield from whole
+
+    def close(self) -> None:
+        self._response.close()
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def cause_of(error: Exception) -> str:
+    """The system's word: `connection refused`, `timed out`, `name or service not known`."""
+    if isinstance(error, TimeoutError):
+        return "timed out"
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return text[:1].lower() + text[1:]
+
+
+def _retry_after_s(headers: http.client.HTTPMessage) -> float | None:
+    """Seconds; the date form of the header is not used by the server."""
+    try:
+        return max(0.0, float(headers.get("Retry-After", "")))
+    except ValueError:
+        return None
