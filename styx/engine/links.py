@@ -98,7 +98,7 @@ class Links:
         self,
         world: Callable[[], World],
         *,
-        term: int,
+        term: Callable[[], int],
         clock: Callable[[], datetime],
         monotonic: Callable[[], float],
         redrive_s: float,
@@ -199,7 +199,7 @@ class Links:
         """The agent speaks of an attempt that should not run, or not any more: say so again (R-31)."""
         attempt = self._owned(link, key)
         if attempt is None or attempt.state in ATTEMPT_TERMINAL:
-            link.send(wire.Stop(key, self._term, StopReason.SUPERSEDED, DEFAULT_GRACE_S))
+            link.send(wire.Stop(key, self._term(), StopReason.SUPERSEDED, DEFAULT_GRACE_S))
         elif attempt.stop_reason is not StopReason.NONE:
             self._direct(link, attempt)
 
@@ -218,7 +218,7 @@ class Links:
             case effect.Assign(key):
                 link.send(self._assign(key))
             case effect.Stop(key, reason, grace_s):
-                link.send(wire.Stop(key, self._term, reason, grace_s))
+                link.send(wire.Stop(key, self._term(), reason, grace_s))
             case effect.Forget(key):
                 link.send(wire.Forget(key))
             case None:
@@ -230,7 +230,7 @@ class Links:
         index, values = task.array_index, task.spec.array_values
         return wire.Assign(
             key=key,
-            term=self._term,
+            term=self._term(),
             job_id=task.job_id,
             name=task.name,
             spec=task.spec,

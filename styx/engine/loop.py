@@ -19,6 +19,7 @@ from styx.core.policy import Policy
 from styx.core.world import World
 from styx.engine.detector import PERIOD_S, Detector
 from styx.engine.feed import Feed
+from styx.engine.lease import Lease
 from styx.engine.links import Links
 from styx.engine.ports import LiveRows, LogStore, Store
 from styx.engine.timers import Timers
@@ -50,8 +51,8 @@ class Engine:
         store: Store,
         logs: LogStore,
         rows: LiveRows,
+        lease: Lease,
         *,
-        term: int,
         scheduler: Scheduler,
         clock: Callable[[], datetime],
         monotonic: Callable[[], float],
@@ -59,7 +60,7 @@ class Engine:
     ) -> None:
         self.store = store
         self.logs = logs
-        self.term = term
+        self._lease = lease
         self.scheduler = scheduler
         self.clock = clock
         self.monotonic = monotonic
@@ -74,10 +75,10 @@ class Engine:
         self._inbox: deque[_Posted] = deque()
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
-        self.feed = Feed(lambda: self.world, term=term, clock=clock)
+        self.feed = Feed(lambda: self.world, term=store.term, clock=clock)
         self.links = Links(
             lambda: self.world,
-            term=term,
+            term=lambda: self.store.term,
             clock=clock,
             monotonic=monotonic,
             redrive_s=scheduler.redrive_s,
@@ -96,23 +97,30 @@ class Engine:
         store: Store,
         logs: LogStore,
         *,
-        term: int,
         scheduler: Scheduler,
         clock: Callable[[], datetime] = utc_now,
         monotonic: Callable[[], float] | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> Self:
-        """Go on where the last server fell. Raises: StoreUnavailable."""
+        """Go on where the last server fell. Raises: StoreUnavailable, StaleWrite."""
+        monotonic = monotonic or asyncio.get_running_loop().time
+        lease = Lease(store, monotonic)
+        await lease.renew()
         return cls(
             store,
             logs,
             await store.load(),
-            term=term,
+            lease,
             scheduler=scheduler,
             clock=clock,
-            monotonic=monotonic or asyncio.get_running_loop().time,
+            monotonic=monotonic,
             jitter=jitter,
         )
+
+    @property
+    def leading(self) -> bool:
+        """Whether it may grant leases of its own, as each acknowledged heartbeat is one (R-12)."""
+        return self.healthy and self._lease.valid
 
     async def post(self, fact: event.Event) -> event.Answer:
         """Return the answer once what the event changed is committed.
@@ -139,6 +147,7 @@ class Engine:
         try:
             await supervise.until_first_ends(
                 turns=self._turns,
+                lease=self._lease.run,
                 timers=self._timers.run,
                 redrive=self.links.run,
                 detector=self._detect,
@@ -212,7 +221,8 @@ class Engine:
         backoff = Backoff(base_s=RELOAD_BASE_S, cap_s=RELOAD_CAP_S, random=self.jitter)
         while not await self._stopped_within(backoff.next_s()):
             try:
-                rows = await self.store.load()
+                async with self._lease.still:
+                    rows = await self.store.load()
             except StoreUnavailable:
                 continue
             self.world = _world(rows)

@@ -169,7 +169,7 @@ class _Session:
             wire.Welcome(
                 proto=wire.PROTO,
                 session=link.session,
-                term=engine.term,
+                term=engine.store.term,
                 heartbeat_s=wire.HEARTBEAT_S,
                 lost_after_s=engine.scheduler.lost_after_s,
                 log_credit_bytes=self._credit_bytes,
@@ -237,7 +237,7 @@ class _Session:
                     self.streams.put(message)
                 case wire.Heartbeat(seq, _, load):
                     self.link.load = load
-                    if self._engine.healthy:  # it is a lease
+                    if self._engine.leading:
                         self.link.send(wire.HeartbeatOk(seq))
                 case wire.Notice(kind, detail):
                     log.warning("agent notice", agent=agent_id, kind=kind, detail=detail)

@@ -25,7 +25,7 @@ class Room:
         self.desk = Desk()
         self.links = Links(
             lambda: self.desk.world,
-            term=1,
+            term=lambda: 1,
             clock=lambda: datetime.now(UTC),
             monotonic=lambda: self.now_s,
             redrive_s=5.0,
@@ -114,7 +114,7 @@ def test_a_new_server_counts_from_its_own_start(room: Room):
     room.wait(LOST_S - 10)
     room.links = Links(
         lambda: room.desk.world,
-        term=2,
+        term=lambda: 2,
         clock=lambda: datetime.now(UTC),
         monotonic=lambda: room.now_s,
         redrive_s=5.0,
