@@ -1,0 +1,269 @@
+"""The one way in: every request passes here before it reaches a route, and every answer on its way out.
+
+Outside of the web framework, so that no route can be added past it. It names the request, decides
+who may enter, reads the body within its limits, and bounds what is under way. A refusal takes the rest
+of the body off the line: the HTTP server stalls for ever on one that nobody reads.
+"""
+
+import asyncio
+import re
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Final
+
+from styx.api import problems
+from styx.api.asgi import Application, Headers, Message, Receive, Scope, Send
+from styx.api.auth import OPEN_PATHS, Guard
+from styx.errors import StyxError
+from styx.kit import uuid7
+
+SUBMIT_PATHS: Final = frozenset({"/api/v1/tasks", "/api/v1/jobs"})
+OTHER_BODY_BYTES: Final = 1 << 20
+BODY_WITHIN_S: Final = 60.0
+BODIES_BYTES: Final = 256 << 20  # of all requests together; beyond, 503
+BUSY_LIMIT: Final = 512  # requests being worked on; beyond, 503
+OPEN_LIMIT: Final = 4_096  # with those that only wait or stream; beyond, 503
+LINGER_S: Final = 2.0  # for a refused body to end, so that its sender reads the refusal
+
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_NOSNIFF: Final = (b"x-content-type-options", b"nosniff")
+_EXPOSED: Final = b"X-Request-Id, Link, Retry-After, ETag"
+_PREFLIGHT: Final[Headers] = [
+    (b"access-control-allow-methods", b"GET, HEAD, POST, DELETE"),
+    (
+        b"access-control-allow-headers",
+        b"authorization, content-type, idempotency-key, last-event-id, x-request-id, traceparent",
+    ),
+    (b"access-control-max-age", b"600"),
+]
+
+
+class Visit:
+    """One request under way. Handlers find it as `scope["state"]["visit"]`."""
+
+    def __init__(self, gate: "Gate", request_id: str) -> None:
+        self.request_id = request_id
+        self._gate = gate
+        self._busy = False
+
+    def work(self) -> None:
+        self._busy = True
+        self._gate.busy += 1
+
+    def rest(self) -> None:
+        """It is answered, or only waits from now on: others may be worked on meanwhile."""
+        if self._busy:
+            self._busy = False
+            self._gate.busy -= 1
+
+    def stay(self) -> None:
+        """It may go on for as long as the client likes: it rests, and ends when the server stops."""
+        self.rest()
+        task = asyncio.current_task()
+        assert task is not None, "a request is served by a task"
+        self._gate.staying.add(task)
+        task.add_done_callback(self._gate.staying.discard)
+
+
+class Gate:
+    def __init__(self, app: Application, guard: Guard, *, submit_body_bytes: int) -> None:
+        self._app = app
+        self._guard = guard
+        self._submit_body_bytes = submit_body_bytes
+        self._open = 0
+        self._body_bytes = 0
+        self.busy = 0
+        self.staying: set[asyncio.Task[object]] = set()
+
+    def close(self) -> None:
+        """The server stops: end the requests that would go on for as long as their clients like."""
+        for task in self.staying:
+            task.cancel()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        match scope["type"]:
+            case "http":
+                await self._http(scope, receive, send)
+            case "websocket":
+                await self._websocket(scope, receive, send)
+            case _:
+                await self._app(scope, receive, send)
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        visit = Visit(self, _request_id(headers))
+        scope.setdefault("state", {})["visit"] = visit
+        added = self._added(visit.request_id, headers)
+
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                visit.rest()
+                message["headers"] = [*message["headers"], *added]
+            await send(message)
+
+        try:
+            self._check(scope, headers)
+            size = self._body_size(scope, headers)
+            with self._holding(visit, size):
+                if size:
+                    receive = _replay(await self._read(receive, size), receive)
+                await self._pass(visit, scope, receive, answer)
+        except StyxError as error:
+            await _refuse(receive, answer, problems.answer(error, visit.request_id))
+
+    async def _pass(self, visit: Visit, scope: Scope, receive: Receive, answer: Send) -> None:
+        if scope["method"] == "OPTIONS":
+            await respond(answer, problems.Answer(200, _PREFLIGHT, b""))
+            return
+        if scope["method"] == "HEAD":  # the HTTP server leaves the body out
+            scope = {**scope, "method": "GET"}
+        visit.work()
+        await self._app(scope, receive, answer)
+
+    @contextmanager
+    def _holding(self, visit: Visit, size: int) -> Generator[None]:
+        """What a request takes of the bounds, for as long as it is here."""
+        self._open += 1
+        self._body_bytes += size
+        try:
+            yield
+        finally:
+            self._open -= 1
+            self._body_bytes -= size
+            visit.rest()
+
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        visit = Visit(self, _request_id(headers))
+        scope.setdefault("state", {})["visit"] = visit
+        try:
+            self._check(scope, headers)
+        except StyxError as error:
+            await reject(receive, send, problems.answer(error, visit.request_id))
+            return
+        await self._app(scope, receive, send)
+
+    def _check(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
+        """Raises: Forbidden, Unauthenticated, HttpVersion, Overloaded."""
+        if scope["http_version"] not in {"1.0", "1.1"}:
+            raise problems.HttpVersion(f"not HTTP/{scope['http_version']}")
+        if scope["path"] in OPEN_PATHS:
+            return
+        preflight = scope.get("method") == "OPTIONS" and self._guard.cors_origin(headers)
+        if not preflight:  # a browser sends it without a credential
+            self._guard.admit(scope, headers)
+        if self._open >= OPEN_LIMIT or self.busy >= BUSY_LIMIT:
+            raise problems.Overloaded(f"{self.busy} requests are being worked on already")
+
+    def _body_size(self, scope: Scope, headers: dict[bytes, bytes]) -> int:
+        """The most that the body may hold; 0 without one. Raises: NotJson, TooLarge, Overloaded."""
+        declared = headers.get(b"content-length")
+        if declared in {None, b"0"} and b"transfer-encoding" not in headers:
+            return 0
+        media_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        if media_type != b"application/json":
+            said = media_type.decode("latin-1") or "nothing"
+            raise problems.NotJson(
+                f"the body is declared as {said}", hint="send 'Content-Type: application/json'"
+            )
+        submits = scope["path"] in SUBMIT_PATHS
+        limit = self._submit_body_bytes if submits else OTHER_BODY_BYTES
+        size = limit if declared is None else int(declared)
+        if size > limit:
+            raise _too_large(limit)
+        if self._body_bytes + size > BODIES_BYTES:
+            raise problems.Overloaded("too many large bodies are under way")
+        return size
+
+    async def _read(self, receive: Receive, size: int) -> bytes:
+        """Raises: TooLarge, TooSlow."""
+        parts: list[bytes] = []
+        left = size
+        try:
+            async with asyncio.timeout(BODY_WITHIN_S):
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise problems.HttpRefusal("the body ends too soon")
+                    parts.append(message.get("body", b""))
+                    left -= len(parts[-1])
+                    if left < 0:
+                        raise _too_large(size)
+                    if not message.get("more_body", False):
+                        return b"".join(parts)
+        except TimeoutError:
+            raise problems.TooSlow(f"the body took longer than {BODY_WITHIN_S:.0f} s") from None
+
+    def _added(self, request_id: str, headers: dict[bytes, bytes]) -> Headers:
+        added = [(b"x-request-id", request_id.encode()), _NOSNIFF]
+        origin = self._guard.cors_origin(headers)
+        if origin is not None:
+            added += [
+                (b"access-control-allow-origin", origin),
+                (b"access-control-expose-headers", _EXPOSED),
+                (b"vary", b"origin"),
+            ]
+        return added
+
+
+def _request_id(headers: dict[bytes, bytes]) -> str:
+    """The client's own, if it is one, so that its log and ours name the same."""
+    given = headers.get(b"x-request-id", b"").decode("latin-1")
+    return given if _REQUEST_ID.fullmatch(given) else uuid7.new()
+
+
+def _too_large(limit: int) -> problems.TooLarge:
+    return problems.TooLarge(
+        f"a body of at most {limit:,} bytes is taken here",
+        hint="submit in several requests, or use `array` for many tasks of one kind",
+    )
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """The body in one message; after it, whatever else the connection says."""
+    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replayed() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return replayed
+
+
+async def respond(send: Send, answer: problems.Answer, *, more: bool = False) -> None:
+    length = (b"content-length", str(len(answer.body)).encode())
+    start = {
+        "type": "http.response.start",
+        "status": answer.status,
+        "headers": [*answer.headers, length],
+    }
+    await send(start)
+    await send({"type": "http.response.body", "body": answer.body, "more_body": more})
+
+
+async def _refuse(receive: Receive, send: Send, answer: problems.Answer) -> None:
+    """Answer at once, then take what is left of the body off the line before hanging up."""
+    await respond(send, answer, more=True)
+    # The end of the answer waits for room in the server's queue, which only reading makes.
+    async with asyncio.TaskGroup() as group:
+        rest = group.create_task(_discard(receive), name="discard the body")
+        await asyncio.wait([rest], timeout=LINGER_S)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        rest.cancel()
+
+
+async def _discard(receive: Receive) -> None:
+    while (await receive()).get("more_body", False):
+        pass
+
+
+async def reject(receive: Receive, send: Send, answer: problems.Answer) -> None:
+    """Refuse a WebSocket before it is accepted, with the problem as an ordinary answer."""
+    await receive()  # websocket.connect
+    await send(
+        {
+            "type": "websocket.http.response.start",
+            "status": answer.status,
+            "headers": answer.headers,
+        }
+    )
+    await send({"type": "websocket.http.response.body", "body": answer.body, "more_body": False})

@@ -1,0 +1,203 @@
+"""The OpenAPI 3.1 document, and a page for people made from it.
+
+Drawn from the routes by msgspec rather than by the framework: forms and answers are msgspec structs,
+and every refusal is declared. The page is plain HTML made here: the usual viewers load themselves from
+a content network, which a server without the internet cannot.
+"""
+
+import functools
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import Any, Final
+
+import msgspec
+from litestar import Response
+
+from styx.api import problems
+from styx.api.route import JSON, Call, Route, reply
+from styx.wire import http
+
+REF: Final = "#/components/schemas/{name}"
+_STYLE: Final = """
+body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}
+code,pre{font:13px/1.45 ui-monospace,monospace;background:#8881;border-radius:4px}
+code{padding:.1em .3em}pre{padding:.6em .8em;overflow:auto}h2{margin-top:2.5rem}
+table{border-collapse:collapse}td,th{text-align:left;padding:.2em 1em .2em 0;vertical-align:top}
+article{border-top:1px solid #8884;padding:.4rem 0}:root{color-scheme:light dark}
+"""
+_PAGE_HEADERS: Final = {
+    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
+}
+
+
+class Schema:
+    """Serves both; they are made when first asked for."""
+
+    def __init__(self, version: str) -> None:
+        self._version = version
+        self._described: Sequence[Route] = ()
+
+    def describe(self, routes: Sequence[Route]) -> None:
+        self._described = routes
+
+    @functools.cached_property
+    def document(self) -> dict[str, Any]:
+        return openapi(self._described, self._version)
+
+    async def json(self, _: Call) -> Response[bytes]:
+        return reply(self.document)
+
+    async def page(self, _: Call) -> Response[str]:
+        return Response(page(self.document), media_type="text/html", headers=_PAGE_HEADERS)
+
+    def routes(self) -> list[Route]:
+        return [
+            Route(
+                "GET", "/schema", "getDocs", "This page", self.page, str, media_types=("text/html",)
+            ),
+            Route(
+                "GET", "/schema/openapi.json", "getSchema", "OpenAPI 3.1", self.json, dict[str, Any]
+            ),
+        ]
+
+
+def openapi(routes: Sequence[Route], version: str) -> dict[str, Any]:
+    types = list(dict.fromkeys(_types(routes)))
+    schemas, components = msgspec.json.schema_components(types, ref_template=REF)
+    by_type = dict(zip(types, schemas, strict=True))
+    paths: dict[str, dict[str, Any]] = {}
+    for route in routes:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, by_type)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Styx",
+            "version": version,
+            "description": "Run any command, array or DAG of commands on whatever machines you have.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "security": [{"bearer": []}],
+        "tags": [{"name": tag} for tag in dict.fromkeys(route.tag for route in routes)],
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
+        },
+    }
+
+
+def page(document: dict[str, Any]) -> str:
+    operations = [
+        (method, path, operation)
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    ]
+    parts = [
+        f"<!doctype html><meta charset=utf-8><title>Styx API</title><style>{_STYLE}</style>",
+        f"<h1>Styx {escape(document['info']['version'])}: HTTP API</h1>",
+        "<p>The same for machines: <a href=/schema/openapi.json>openapi.json</a></p>",
+    ]
+    for tag in document["tags"]:
+        parts.append(f"<h2>{escape(tag['name'])}</h2>")
+        parts += (_article(*o) for o in operations if o[2]["tags"] == [tag["name"]])
+    parts.append("<h2>Problems</h2><p>Errors are <code>application/problem+json</code>.</p><table>")
+    parts += (
+        f"<tr id=problem-{kind.code}><td><code>{kind.code}</code><td>{kind.status}"
+        f"<td>{escape(kind.title)}"
+        for kind in sorted({*problems.KINDS.values(), problems.INTERNAL})
+    )
+    return "\n".join([*parts, "</table>"])
+
+
+def _types(routes: Iterable[Route]) -> Iterable[Any]:
+    yield http.Problem
+    for route in routes:
+        yield route.answer
+        yield route.query
+        if route.body is not None:
+            yield route.body
+
+
+def _operation(route: Route, schemas: dict[Any, dict[str, Any]]) -> dict[str, Any]:
+    operation: dict[str, Any] = {
+        "operationId": route.operation_id,
+        "tags": [route.tag],
+        "summary": route.summary,
+        "parameters": [*_path_parameters(route), *_query_parameters(route), *_headers(route)],
+        "responses": _responses(route, schemas),
+    }
+    if route.handler.__doc__:
+        operation["description"] = route.handler.__doc__
+    if route.open:
+        operation["security"] = []
+    if route.body is not None:
+        content: dict[str, Any] = {"schema": schemas[route.body]}
+        if route.example is not None:
+            content["example"] = route.example
+        operation["requestBody"] = {"required": True, "content": {JSON: content}}
+    return operation
+
+
+def _responses(route: Route, schemas: dict[Any, dict[str, Any]]) -> dict[str, Any]:
+    good = {media_type: {"schema": schemas[route.answer]} for media_type in route.media_types}
+    responses: dict[str, Any] = {str(route.status): {"description": "Done", "content": good}}
+    for status, description in route.also.items():
+        responses[str(status)] = {"description": description, "content": good}
+    for kind in route.kinds:
+        said = responses.get(str(kind.status), {}).get("description", "")
+        responses[str(kind.status)] = {
+            "description": f"{said}; {kind.title}" if said else kind.title,
+            "content": {problems.MEDIA_TYPE: {"schema": schemas[http.Problem]}},
+        }
+    return responses
+
+
+def _path_parameters(route: Route) -> list[dict[str, Any]]:
+    if "{id}" not in route.path:
+        return []
+    said = "An id, a unique prefix of one, a name (the newest), or `last`"
+    return [_parameter("id", "path", {"type": "string"}, said, required=True)]
+
+
+def _query_parameters(route: Route) -> list[dict[str, Any]]:
+    model = msgspec.json.schema(route.query)
+    fields = model["$defs"][route.query.__name__].get("properties", {})
+    return [
+        _parameter(name, "query", schema, schema.pop("description", ""))
+        for name, schema in fields.items()
+    ]
+
+
+def _headers(route: Route) -> list[dict[str, Any]]:
+    return [
+        _parameter(name, "header", {"type": "string"}, said) for name, said in route.headers.items()
+    ]
+
+
+def _parameter(
+    name: str, place: str, schema: dict[str, Any], description: str, *, required: bool = False
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "in": place,
+        "required": required,
+        "description": description,
+        "schema": schema,
+    }
+
+
+def _article(method: str, path: str, operation: dict[str, Any]) -> str:
+    rows = "".join(
+        f"<tr><td><code>{escape(p['name'])}</code><td>{escape(p['description'])}"
+        for p in operation["parameters"]
+    )
+    body = operation.get("requestBody", {}).get("content", {}).get(JSON, {}).get("example")
+    example = "" if body is None else f"<pre>{escape(msgspec.json.encode(body).decode())}</pre>"
+    answers = " ".join(f"<code>{status}</code>" for status in operation["responses"])
+    return (
+        f"<article id={escape(operation['operationId'])}>"
+        f"<p><code>{method.upper()} {escape(path)}</code> {escape(operation['summary'])}</p>"
+        f"<p>{escape(operation.get('description', ''))}</p>{example}<table>{rows}</table>"
+        f"<p>{answers}</p></article>"
+    )

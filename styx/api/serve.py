@@ -1,0 +1,97 @@
+"""The seam to the HTTP server: hypercorn with every trap of it set, and a stop that keeps its deadline."""
+
+import asyncio
+import logging
+import socket
+from typing import Any, Final, Protocol, cast
+
+import hypercorn.asyncio
+import hypercorn.config
+
+from styx.api.asgi import Application
+from styx.errors import SetupError
+from styx.wire import agent as wire
+
+BACKLOG: Final = 4_096  # connections not yet accepted; hypercorn's 100 drops a burst of agents
+KEEP_ALIVE_S: Final = 75.0  # also bounds an unfinished head; longer than the 60 s of common proxies
+HEAD_BYTES: Final = 32 << 10
+REQUESTS_PER_CONNECTION: Final = 1 << 30  # hypercorn closes after 1,000, under the client's feet
+CANCEL_S: Final = 0.5  # after the graceful time, for what hypercorn itself has to put away
+
+
+class Server(Application, Protocol):
+    def close(self) -> None:
+        """The server stops: end what would otherwise go on for as long as its client likes."""
+        ...
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening address, taken before anything slow starts. Port 0 lets the kernel choose.
+
+    Raises: SetupError.
+    """
+    listener: socket.socket | None = None
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, proto)
+        # A restarted server must not wait for its old connections to be forgotten.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        if listener is not None:
+            listener.close()
+        raise SetupError(
+            f"cannot listen on {host}:{port}: {error.strerror}",
+            hint="choose another with --port, or see who has it: ss -ltnp",
+        ) from error
+    return listener
+
+
+async def serve_asgi(
+    app: Server, listener: socket.socket, stop: asyncio.Event, *, graceful_s: float
+) -> None:
+    """Serve until `stop` is set, then finish what runs, for at most `graceful_s` and a half second.
+
+    The listener is closed at the end.
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(None) as deadline:
+
+            async def stopping() -> None:
+                await stop.wait()
+                # hypercorn waits for WebSockets and slow requests without end on some loops (#308).
+                deadline.reschedule(loop.time() + graceful_s + CANCEL_S)
+                app.close()
+
+            await hypercorn.asyncio.serve(  # pyright: ignore[reportUnknownMemberType]: its WSGI half
+                cast("Any", app),
+                _config(listener, graceful_s),
+                shutdown_trigger=stopping,
+                mode="asgi",
+            )
+    except TimeoutError:
+        if not stop.is_set():
+            raise
+    finally:
+        listener.close()
+
+
+def _config(listener: socket.socket, graceful_s: float) -> hypercorn.config.Config:
+    config = hypercorn.config.Config()
+    config.bind = [f"fd://{listener.dup().detach()}"]  # hypercorn closes what it is given
+    config.backlog = BACKLOG
+    config.keep_alive_timeout = KEEP_ALIVE_S
+    config.keep_alive_max_requests = REQUESTS_PER_CONNECTION
+    config.h11_max_incomplete_size = HEAD_BYTES
+    config.websocket_max_message_size = wire.MAX_FRAME_BYTES
+    config.alpn_protocols = ["http/1.1"]
+    config.graceful_timeout = graceful_s
+    config.include_server_header = False
+    config.accesslog = None
+    config.errorlog = logging.getLogger("hypercorn.error")
+    config.errorlog.setLevel(logging.WARNING)  # "Running on …" is ours to say
+    return config

@@ -1,0 +1,125 @@
+"""The two WebSockets: agents' sessions, and the stream of changes.
+
+Both are plain ASGI: the framework's own handling of frames costs more than what is in them.
+"""
+
+from typing import Final
+from urllib.parse import parse_qs
+
+import msgspec
+
+from styx.api import problems
+from styx.api.asgi import Receive, Scope, Send
+from styx.api.auth import BEARER_SUBPROTOCOL
+from styx.api.gate import Visit, reject, respond
+from styx.engine import session
+from styx.engine.loop import Engine
+from styx.errors import LinkLost, StyxError, WireMismatch
+from styx.kit import supervise
+from styx.wire import agent as wire
+
+STREAM_PATH: Final = "/api/v1/stream"
+STREAM_SUBPROTOCOL: Final = "styx.stream.1"
+REASON_BYTES: Final = (
+    123  # RFC 6455, section 5.5: a control frame holds 125 bytes, two are the code
+)
+
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class Channel:
+    """One accepted WebSocket as `engine.session` wants it."""
+
+    def __init__(self, receive: Receive, send: Send) -> None:
+        self._receive = receive
+        self._send = send
+        self._gone = False
+
+    async def receive(self) -> bytes | None:
+        if self._gone:
+            return None
+        message = await self._receive()
+        if message["type"] == "websocket.disconnect":
+            self._gone = True
+            return None
+        frame = message.get("bytes")
+        if frame is None:
+            raise WireMismatch("frames of this protocol are binary")
+        return frame
+
+    async def send(self, frame: bytes) -> None:
+        if self._gone:
+            raise LinkLost("the agent went away")
+        await self._send({"type": "websocket.send", "bytes": frame})
+
+    async def close(self, code: int, reason: str) -> None:
+        if not self._gone:
+            self._gone = True
+            short = reason.encode()[:REASON_BYTES].decode(errors="ignore")
+            await self._send({"type": "websocket.close", "code": code, "reason": short})
+
+
+class AgentSocket:
+    """WS /api/agent/v1."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if await _refused(scope, receive, send, wire.SUBPROTOCOL, required=True):
+            return
+        await send({"type": "websocket.accept", "subprotocol": wire.SUBPROTOCOL})
+        await session.run(Channel(receive, send), self._engine)
+
+
+class StreamSocket:
+    """WS /api/v1/stream: what /api/v1/events says, one JSON object a message."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if await _refused(scope, receive, send, STREAM_SUBPROTOCOL, required=False):
+            return
+        visit: Visit = scope["state"]["visit"]
+        visit.stay()
+        offered: list[str] = scope.get("subprotocols") or []
+        spoken = STREAM_SUBPROTOCOL if STREAM_SUBPROTOCOL in offered else None
+        await send({"type": "websocket.accept", "subprotocol": spoken})
+        last_id = _since(scope)
+
+        async def write() -> None:
+            async for change in self._engine.feed.since(last_id):
+                await send({"type": "websocket.send", "text": _encode(change).decode()})
+            await send({"type": "websocket.close", "code": wire.CLOSE_RESTART})
+
+        async def read() -> None:
+            while (await receive())["type"] != "websocket.disconnect":
+                pass
+
+        await supervise.until_first_ends(write=write, read=read)
+
+
+async def _refused(
+    scope: Scope, receive: Receive, send: Send, subprotocol: str, *, required: bool
+) -> bool:
+    """Turn away what is no WebSocket, or speaks something else."""
+    visit: Visit = scope["state"]["visit"]
+    error: StyxError | None = None
+    if scope["type"] == "http":
+        error = problems.UpgradeRequired("this route is a WebSocket", hint=f"speak {subprotocol}")
+        await respond(send, problems.answer(error, visit.request_id))
+        return True
+    offered: list[str] = scope.get("subprotocols") or []
+    others = [name for name in offered if not name.startswith(BEARER_SUBPROTOCOL)]
+    if (required or others) and subprotocol not in others:
+        error = problems.HttpRefusal(f"the subprotocol {subprotocol} is spoken here")
+        await reject(receive, send, problems.answer(error, visit.request_id))
+        return True
+    return False
+
+
+def _since(scope: Scope) -> str | None:
+    headers: dict[bytes, bytes] = dict(scope["headers"])
+    asked = parse_qs(scope["query_string"].decode("latin-1")).get("since", [""])[0]
+    return headers.get(b"last-event-id", b"").decode("latin-1") or asked or None
