@@ -59,14 +59,15 @@ class Submitted(msgspec.Struct, omit_defaults=True):
     """`submitted` is a promise: the task is durable and is never lost after this answer."""
 
     task_id: str
-    status: str = msgspec.field(default="submitted")
+    status: Literal["submitted"]
+    task_ids: list[str] = []  # of an array: its elements, `task_id` being the first
     warnings: list[str] = []
 
 
 class JobSubmitted(msgspec.Struct, omit_defaults=True):
     job_id: str
     task_ids: dict[str, str | list[str]]  # an array's name stands for the ids of its elements
-    status: str = msgspec.field(default="submitted")
+    status: Literal["submitted"]
     warnings: list[str] = []
 
 
