@@ -43,6 +43,7 @@ class Visit:
 
     def __init__(self, gate: "Gate", request_id: str) -> None:
         self.request_id = request_id
+        self.answered = False
         self._gate = gate
         self._busy = False
 
@@ -97,6 +98,7 @@ class Gate:
 
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
+                visit.answered = True
                 visit.rest()
                 message["headers"] = [*message["headers"], *added]
             await send(message)
@@ -110,6 +112,11 @@ class Gate:
                 await self._pass(visit, scope, receive, answer)
         except StyxError as error:
             await _refuse(receive, answer, problems.answer(error, visit.request_id))
+        except asyncio.CancelledError:
+            if not visit.answered:  # the server stops: nothing is known of the outcome
+                stopping = problems.Overloaded("the server is stopping; ask again")
+                await respond(answer, problems.answer(stopping, visit.request_id))
+            raise
 
     async def _pass(self, visit: Visit, scope: Scope, receive: Receive, answer: Send) -> None:
         if scope["method"] == "OPTIONS":
