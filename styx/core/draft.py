@@ -26,7 +26,7 @@ from styx.core.queue import ClassKey
 from styx.core.room import Room
 from styx.core.spec import On, TaskSpec
 from styx.core.task import Task, TaskState
-from styx.core.world import World, members
+from styx.core.world import World
 
 
 class Draft:
@@ -64,9 +64,8 @@ class Draft:
 
     def members(self, task: Task) -> list[Attempt]:
         """The members of the task's current try, by rank."""
-        both = {a.key: a for a in members(self.world.attempts, task)}
-        both |= {a.key: a for a in members(self.delta.attempts, task)}
-        return [both[key] for key in sorted(both)]
+        keys = (AttemptKey(task.id, task.attempt, rank) for rank in range(task.spec.num_nodes))
+        return [a for key in keys if (a := self.attempt(key)) is not None]
 
     def attempts_of(self, agent_id: AgentId) -> list[Attempt]:
         """The agent's attempts that live, or whose logs are incomplete."""
