@@ -26,6 +26,7 @@ CREATE TABLE jobs (
 );
 CREATE UNIQUE INDEX one_submit ON jobs (project, idem_key) WHERE idem_key <> '';
 CREATE INDEX jobs_running ON jobs (id) WHERE state = 'running';
+CREATE INDEX jobs_not_well ON jobs (id) WHERE state <> 'succeeded';
 CREATE INDEX jobs_by_name ON jobs (name, id);
 
 CREATE TABLE specs (
@@ -35,10 +36,10 @@ CREATE TABLE specs (
     labels jsonb NOT NULL,
     needs uuid[] NOT NULL,
     needs_on text[] NOT NULL,
-    body bytea NOT NULL
+    body json NOT NULL
 );
 CREATE INDEX specs_by_job ON specs (job_id);
-CREATE INDEX specs_by_name ON specs (name, id);
+CREATE INDEX specs_by_name ON specs (name, job_id);
 CREATE INDEX specs_by_label ON specs USING gin (labels jsonb_path_ops) WHERE labels <> '{}';
 
 CREATE TABLE tasks (
@@ -57,10 +58,11 @@ CREATE TABLE tasks (
     cancel_at timestamptz,
     finished_at timestamptz,
     version integer NOT NULL
-);
+) WITH (fillfactor = 75);
 CREATE INDEX tasks_by_job ON tasks (job_id, id);
-CREATE INDEX tasks_by_spec ON tasks (spec_id, array_index);
-CREATE INDEX tasks_by_state ON tasks (state, id);
+CREATE INDEX elements ON tasks (spec_id, array_index) WHERE array_index IS NOT NULL;
+-- No index mentions the state: its every change would then write to all of them, where now the new
+-- version of the row stays in its page. Tasks by state are found through their jobs.
 
 CREATE TABLE attempts (
     task_id uuid NOT NULL,
@@ -76,7 +78,7 @@ CREATE TABLE attempts (
     stop_reason text NOT NULL,
     stop_at timestamptz,
     stop_grace_s double precision NOT NULL,
-    exit bytea,
+    exit json,
     logs_complete boolean NOT NULL,
     version integer NOT NULL,
     PRIMARY KEY (task_id, n, rank)
@@ -94,7 +96,7 @@ CREATE TABLE agents (
     boot_id text NOT NULL,
     version_text text NOT NULL,
     address text NOT NULL,
-    capacity bytea NOT NULL,
+    capacity json NOT NULL,
     labels jsonb NOT NULL,
     drain boolean NOT NULL,
     joined_at timestamptz NOT NULL,

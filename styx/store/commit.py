@@ -3,19 +3,28 @@
 Each set of touched tables has one prepared statement, built of data-modifying CTEs. It holds the
 leader's fence in share mode until it ends, guards each changed row by the version before, and raises
 when the fence has another term or a count does not match: a statement of its own is a transaction of
-its own. (One row: half the time of BEGIN, four statements, COMMIT.)
+its own. Rows cross as JSON, one document for each table: msgspec writes a row in 3 µs, where the
+driver's arrays, one for each column, cost 14.
+
+A submission too big for one statement goes in slices, in a transaction: it never is in memory as
+rows and as text at once.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
+
+import msgspec
 
 from styx.core.delta import Delta
 from styx.core.ids import TaskId
 from styx.store import rows
 from styx.store.pool import Connection
 
+SLICE: Final = 10_000  # rows; 25 ms of the event loop
+
 _FENCE: Final = "SELECT 1 FROM leader_fence WHERE id = 1 AND term = $1 FOR SHARE"
+_encode: Final = msgspec.json.Encoder().encode
 
 
 class Write(NamedTuple):
@@ -25,89 +34,100 @@ class Write(NamedTuple):
     new: bool
 
 
+Batch = tuple[Write, Sequence[Any]]
+
+
 async def commit(connection: Connection, term: int, delta: Delta) -> None:
-    """Raises: the driver's errors; `ST001` for another term or a version that is not there."""
+    """Raises: the driver's errors; `pool.STALE` for another term or a version that is not there."""
     batches = list(_batches(delta))
+    if sum(len(values) for _, values in batches) <= SLICE:
+        await _run(connection, term, batches)
+        return
+    async with connection.transaction():
+        for write, values in batches:
+            for start in range(0, len(values), SLICE):
+                await _run(connection, term, [(write, values[start : start + SLICE])])
+
+
+async def _run(connection: Connection, term: int, batches: Sequence[Batch]) -> None:
     statement = _statement(tuple(write for write, _ in batches))
-    arguments = [
-        [column.read(value) for value in values]
-        for write, values in batches
-        for column in _columns(write)
-    ]
+    arguments: list[object] = []
+    for write, values in batches:
+        arguments += [_encode(_documents(write, values)).decode(), len(values)]
     await connection.fetchrow(statement, term, *arguments)
 
 
-def _batches(delta: Delta) -> list[tuple[Write, Sequence[Any]]]:
+def _documents(write: Write, values: Sequence[Any]) -> list[dict[str, object]]:
+    """Absent is NULL, and half the server's work on a row is reading its document."""
+    document, skipped = write.table.document, () if write.new else write.table.fixed
+    return [
+        {
+            name: column
+            for name, column in document(value).items()
+            if column is not None and name not in skipped
+        }
+        for value in values
+    ]
+
+
+def _batches(delta: Delta) -> Iterator[Batch]:
     """Changed rows before new ones: the end of one attempt makes room for the next in `one_live`."""
-    new: list[tuple[Write, Sequence[Any]]] = []
-    changed: list[tuple[Write, Sequence[Any]]] = []
+    tables: list[tuple[rows.Table, Sequence[Any]]] = [
+        (rows.JOBS, list(delta.jobs.values())),
+        (rows.TASKS, list(delta.tasks.values())),
+        (rows.ATTEMPTS, list(delta.attempts.values())),
+        (rows.AGENTS, list(delta.agents.values())),
+    ]
+    for table, values in tables:
+        if changed := [value for value in values if value.version != 1]:
+            yield Write(table, new=False), changed
     if delta.specs:
-        specs = [
-            rows.NewSpec(spec_id, spec, delta.tasks[TaskId(spec_id)])
-            for spec_id, spec in delta.specs.items()
-        ]
-        new.append((Write(rows.SPECS, new=True), specs))
-    for table, values in (
-        (rows.JOBS, delta.jobs.values()),
-        (rows.TASKS, delta.tasks.values()),
-        (rows.ATTEMPTS, delta.attempts.values()),
-        (rows.AGENTS, delta.agents.values()),
-    ):
-        fresh = [value for value in values if value.version == 1]
-        if fresh:
-            new.append((Write(table, new=True), fresh))
-        if len(fresh) < len(values):
-            replaced = [value for value in values if value.version != 1]
-            changed.append((Write(table, new=False), replaced))
-    return changed + new
-
-
-def _columns(write: Write) -> list[rows.Column]:
-    if write.new:
-        return list(write.table.columns)
-    return [c for c in write.table.columns if not c.fixed or c.name in write.table.key]
+        yield (
+            Write(rows.SPECS, new=True),
+            [
+                rows.NewSpec(id_, spec, delta.tasks[TaskId(id_)])
+                for id_, spec in delta.specs.items()
+            ],
+        )
+    for table, values in tables:
+        if new := [value for value in values if value.version == 1]:
+            yield Write(table, new=True), new
 
 
 @functools.cache
 def _statement(writes: tuple[Write, ...]) -> str:
     """At most 2 to the 9 of them: nine kinds of write."""
     parts = [f"fence AS MATERIALIZED ({_FENCE})"]
-    checks = ["styx_expect('leader_fence at this term', 1, (SELECT count(*) FROM fence))"]
-    first = 2
+    checks = ["styx_expect('the leader''s fence', 1, (SELECT count(*) FROM fence))"]
     for number, write in enumerate(writes):
-        columns = _columns(write)
-        arrays = ", ".join(
-            f"${first + i}::{column.sent or column.type}[]" for i, column in enumerate(columns)
-        )
-        names = ", ".join(column.name for column in columns)
-        given = f"unnest({arrays}) AS given ({names})"
+        document, count = f"${2 * number + 2}", f"${2 * number + 3}"
         parts.append(
-            f"w{number} AS ({_insert(write, given) if write.new else _update(write, given)})"
+            f"w{number} AS ({_insert(write.table, document) if write.new else _update(write.table, document)})"
         )
         checks.append(
-            f"styx_expect('{write.table.name}', cardinality(${first}), "
-            f"(SELECT count(*) FROM w{number}))"
+            f"styx_expect('{write.table.name}', {count}, (SELECT count(*) FROM w{number}))"
         )
-        first += len(columns)
     # The order of the checks is the order in which the writes happen.
     return f"WITH {', '.join(parts)} SELECT {', '.join(checks)}"
 
 
-def _insert(write: Write, given: str) -> str:
-    values = ", ".join(
-        f"given.{c.name}::{c.type}" if c.sent else f"given.{c.name}" for c in write.table.columns
-    )
+def _given(document: str, types: dict[str, str]) -> str:
+    columns = ", ".join(f"{name} {kind}" for name, kind in types.items())
+    return f"json_to_recordset({document}::json) AS given ({columns})"
+
+
+def _insert(table: rows.Table, document: str) -> str:
     return (
-        f"INSERT INTO {write.table.name} ({write.table.names()}) "
-        f"SELECT {values} FROM {given} RETURNING 1"
+        f"INSERT INTO {table.name} ({table.names()}) "
+        f"SELECT {table.names('given')} FROM {_given(document, dict(table.types))} RETURNING 1"
     )
 
 
-def _update(write: Write, given: str) -> str:
-    table = write.table
-    sets = ", ".join(f"{c.name} = given.{c.name}" for c in table.columns if not c.fixed)
+def _update(table: rows.Table, document: str) -> str:
+    types = {name: kind for name, kind in table.types.items() if name not in table.fixed}
+    sets = ", ".join(f"{name} = given.{name}" for name in types if name not in table.key)
     same = " AND ".join(f"old.{name} = given.{name}" for name in table.key)
     return (
-        f"UPDATE {table.name} AS old SET {sets} FROM {given} "
+        f"UPDATE {table.name} AS old SET {sets} FROM {_given(document, types)} "
         f"WHERE {same} AND old.version = given.version - 1 RETURNING 1"
     )

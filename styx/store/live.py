@@ -12,23 +12,29 @@ BLOCK: Final = (
     5_000  # rows on their way at a time: a million are never here as rows and structs both
 )
 
-_LIVE_SPECS: Final = f"SELECT spec_id FROM tasks WHERE {rows.LIVE_TASKS}"
-_SPECS: Final = f"SELECT id, body, needs, needs_on FROM specs WHERE id IN ({_LIVE_SPECS})"
-_TASKS: Final = f"SELECT {rows.TASKS.names()} FROM tasks WHERE {rows.LIVE_TASKS} ORDER BY id"
+# Tasks are found through their jobs, which are few beside all that ever ran.
+_RUNNING: Final = "SELECT id FROM jobs WHERE state = 'running'"
+_TASKS: Final = f"""
+SELECT {rows.TASKS.names()} FROM tasks WHERE job_id IN ({_RUNNING}) AND {rows.LIVE_TASKS} ORDER BY id
+"""
+_SPECS: Final = f"""
+SELECT id, body, needs, needs_on FROM specs WHERE job_id IN ({_RUNNING})
+"""
 _ATTEMPTS: Final = f"""
 SELECT {rows.ATTEMPTS.names()} FROM attempts WHERE {rows.LIVE_ATTEMPTS} OR NOT logs_complete
-UNION
+UNION ALL
 SELECT {rows.ATTEMPTS.names("a")} FROM tasks t JOIN attempts a ON a.task_id = t.id AND a.n = t.attempt
-WHERE t.state = 'active'
+WHERE t.job_id IN ({_RUNNING}) AND t.state = 'active'
+AND a.logs_complete AND NOT (a.{rows.LIVE_ATTEMPTS})
 """
 _SETTLED: Final = f"""
 SELECT id, state FROM tasks WHERE NOT ({rows.LIVE_TASKS}) AND id IN (
-    SELECT unnest(needs) FROM specs WHERE id IN (SELECT spec_id FROM tasks WHERE state = 'blocked'))
+    SELECT DISTINCT unnest(needs) FROM specs WHERE id IN (
+        SELECT spec_id FROM tasks WHERE job_id IN ({_RUNNING}) AND state = 'blocked'))
 """
 _TALLIES: Final = f"""
 SELECT job_id, state, count(*) AS tasks FROM tasks
-WHERE job_id IN (SELECT id FROM jobs WHERE state = 'running') AND NOT ({rows.LIVE_TASKS})
-GROUP BY job_id, state
+WHERE job_id IN ({_RUNNING}) AND NOT ({rows.LIVE_TASKS}) GROUP BY job_id, state
 """
 
 

@@ -89,7 +89,7 @@ async def open_pool(
 ) -> Pool:
     pool = await _driver.create_pool(
         url,
-        min_size=1,
+        min_size=0,
         max_size=size,
         timeout=CONNECT_S,
         command_timeout=statement_timeout_s + MARGIN_S,

@@ -1,7 +1,7 @@
 """Row ⇄ core struct: what each column holds of which value, and back."""
 
 from collections.abc import Callable, Mapping
-from operator import attrgetter
+from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -19,134 +19,164 @@ LIVE_TASKS: Final = "state IN ('blocked', 'ready', 'active')"
 LIVE_ATTEMPTS: Final = "state IN ('assigned', 'accepted', 'running')"
 
 
-class Column(NamedTuple):
-    """`read` takes the column's value from a struct; `fixed` columns never change after the insert.
+@dataclass(frozen=True, eq=False, slots=True)
+class Table:
+    """`fixed` columns never change after the insert; `document` holds a value's columns by name."""
 
-    `sent` is the type that crosses where it is not the column's own: an array of arrays of different
-    lengths has no form in SQL, so each crosses as text.
-    """
-
-    name: str
-    type: str
-    read: Callable[[Any], object]
-    fixed: bool = False
-    sent: str = ""
-
-
-class Table(NamedTuple):
     name: str
     key: tuple[str, ...]
-    columns: tuple[Column, ...]
+    fixed: tuple[str, ...]
+    types: Mapping[str, str]
+    document: Callable[[Any], dict[str, object]]
 
     def names(self, alias: str = "") -> str:
         prefix = f"{alias}." if alias else ""
-        return ", ".join(prefix + column.name for column in self.columns)
+        return ", ".join(prefix + name for name in self.types)
 
 
 class NewSpec(NamedTuple):
-    """A spec with what its tasks share."""
+    """A spec, and the first task made from it: what its tasks have in common they have from there."""
 
     id: SpecId
     spec: TaskSpec
     first: Task
 
 
-_encode: Final = msgspec.json.Encoder().encode
+def _types(text: str) -> dict[str, str]:
+    """From `name type, name type`."""
+    return dict(column.split() for column in text.split(","))
 
 
-def _plain(*names_and_types: str, fixed: bool = False) -> tuple[Column, ...]:
-    return tuple(
-        Column(name, kind, attrgetter(name), fixed=fixed)
-        for name, kind in (pair.split(" ") for pair in names_and_types)
-    )
+def _job(job: Job) -> dict[str, object]:
+    return {
+        "id": job.id,
+        "name": job.name,
+        "project": job.project,
+        "created_at": job.created_at,
+        "idem_key": job.idem_key,
+        "body_sha256": job.body_sha256,
+        "on_failure": job.on_failure,
+        "labels": job.labels,
+        "total": job.total,
+        "state": job.state,
+        "cancel_reason": job.cancel_reason,
+        "cancel_force": job.cancel_force,
+        "finished_at": job.finished_at,
+        "version": job.version,
+    }
 
 
-def _json(name: str, value: Callable[[Any], object], *, fixed: bool = False) -> Column:
-    """For filtering: jsonb, which crosses as text."""
-
-    def read(row: object) -> str:
-        return _encode(value(row)).decode()
-
-    return Column(name, "jsonb", read, fixed=fixed)
-
-
-def _bytes(name: str, value: Callable[[Any], object]) -> Column:
-    def read(row: object) -> bytes | None:
-        carried = value(row)
-        return None if carried is None else _encode(carried)
-
-    return Column(name, "bytea", read)
+def _new_spec(new: NewSpec) -> dict[str, object]:
+    return {
+        "id": new.id,
+        "job_id": new.first.job_id,
+        "name": new.spec.name,
+        "labels": new.spec.labels,
+        "needs": [edge.task_id for edge in new.first.needs],
+        "needs_on": [edge.on for edge in new.first.needs],
+        "body": new.spec,
+    }
 
 
-def _needs(new: NewSpec) -> str:
-    return "{" + ",".join(edge.task_id for edge in new.first.needs) + "}"
+def _task(task: Task) -> dict[str, object]:
+    return {
+        "id": task.id,
+        "job_id": task.job_id,
+        "spec_id": task.spec_id,
+        "created_at": task.created_at,
+        "array_index": task.array_index,
+        "state": task.state,
+        "reason": task.reason,
+        "attempt": task.attempt,
+        "user_failures": task.user_failures,
+        "infra_failures": task.infra_failures,
+        "not_before": task.not_before,
+        "ready_at": task.ready_at,
+        "cancel_at": task.cancel_at,
+        "finished_at": task.finished_at,
+        "version": task.version,
+    }
 
 
-def _needs_on(new: NewSpec) -> str:
-    return "{" + ",".join(edge.on for edge in new.first.needs) + "}"
+def _attempt(attempt: Attempt) -> dict[str, object]:
+    return {
+        "task_id": attempt.task_id,
+        "n": attempt.n,
+        "rank": attempt.rank,
+        "agent_id": attempt.agent_id,
+        "state": attempt.state,
+        "reason": attempt.reason,
+        "assigned_at": attempt.assigned_at,
+        "accepted_at": attempt.accepted_at,
+        "started_at": attempt.started_at,
+        "ended_at": attempt.ended_at,
+        "stop_reason": attempt.stop_reason,
+        "stop_at": attempt.stop_at,
+        "stop_grace_s": attempt.stop_grace_s,
+        "exit": attempt.exit,
+        "logs_complete": attempt.logs_complete,
+        "version": attempt.version,
+    }
+
+
+def _agent(agent: Agent) -> dict[str, object]:
+    return {name: getattr(agent, name) for name in AGENTS.types}
 
 
 JOBS: Final = Table(
     "jobs",
     ("id",),
-    (
-        *_plain("id uuid", "name text", "project text", "created_at timestamptz", fixed=True),
-        *_plain("idem_key text", "body_sha256 text", "on_failure text", fixed=True),
-        _json("labels", attrgetter("labels"), fixed=True),
-        *_plain("total int4", fixed=True),
-        *_plain("state text", "cancel_reason text", "cancel_force bool"),
-        *_plain("finished_at timestamptz", "version int4"),
+    ("name", "project", "created_at", "idem_key", "body_sha256", "on_failure", "labels", "total"),
+    _types(
+        "id uuid, name text, project text, created_at timestamptz, idem_key text, body_sha256 text,"
+        "on_failure text, labels jsonb, total integer, state text, cancel_reason text,"
+        "cancel_force boolean, finished_at timestamptz, version integer"
     ),
+    _job,
 )
 SPECS: Final = Table(
     "specs",
     ("id",),
-    (
-        *_plain("id uuid"),
-        Column("job_id", "uuid", attrgetter("first.job_id")),
-        Column("name", "text", attrgetter("spec.name")),
-        _json("labels", attrgetter("spec.labels")),
-        Column("needs", "uuid[]", _needs, sent="text"),
-        Column("needs_on", "text[]", _needs_on, sent="text"),
-        _bytes("body", attrgetter("spec")),
+    (),
+    _types(
+        "id uuid, job_id uuid, name text, labels jsonb, needs uuid[], needs_on text[], body json"
     ),
+    _new_spec,
 )
 TASKS: Final = Table(
     "tasks",
     ("id",),
-    (
-        *_plain("id uuid", "job_id uuid", "spec_id uuid", fixed=True),
-        *_plain("created_at timestamptz", "array_index int4", fixed=True),
-        *_plain("state text", "reason text", "attempt int4"),
-        *_plain("user_failures int4", "infra_failures int4"),
-        *_plain("not_before timestamptz", "ready_at timestamptz", "cancel_at timestamptz"),
-        *_plain("finished_at timestamptz", "version int4"),
+    ("job_id", "spec_id", "created_at", "array_index"),
+    _types(
+        "id uuid, job_id uuid, spec_id uuid, created_at timestamptz, array_index integer,"
+        "state text, reason text, attempt integer, user_failures integer, infra_failures integer,"
+        "not_before timestamptz, ready_at timestamptz, cancel_at timestamptz,"
+        "finished_at timestamptz, version integer"
     ),
+    _task,
 )
 ATTEMPTS: Final = Table(
     "attempts",
     ("task_id", "n", "rank"),
-    (
-        *_plain("task_id uuid", "n int4", "rank int4", fixed=True),
-        *_plain("agent_id uuid", "assigned_at timestamptz", fixed=True),
-        *_plain("state text", "reason text"),
-        *_plain("accepted_at timestamptz", "started_at timestamptz", "ended_at timestamptz"),
-        *_plain("stop_reason text", "stop_at timestamptz", "stop_grace_s float8"),
-        _bytes("exit", attrgetter("exit")),
-        *_plain("logs_complete bool", "version int4"),
+    ("agent_id", "assigned_at"),
+    _types(
+        "task_id uuid, n integer, rank integer, agent_id uuid, state text, reason text,"
+        "assigned_at timestamptz, accepted_at timestamptz, started_at timestamptz,"
+        "ended_at timestamptz, stop_reason text, stop_at timestamptz, stop_grace_s float8,"
+        "exit json, logs_complete boolean, version integer"
     ),
+    _attempt,
 )
 AGENTS: Final = Table(
     "agents",
     ("id",),
-    (
-        *_plain("id uuid", fixed=True),
-        *_plain("name text", "state text", "session int8", "store_id text", "boot_id text"),
-        *_plain("version_text text", "address text"),
-        _bytes("capacity", attrgetter("capacity")),
-        _json("labels", attrgetter("labels")),
-        *_plain("drain bool", "joined_at timestamptz", "changed_at timestamptz", "version int4"),
+    (),
+    _types(
+        "id uuid, name text, state text, session bigint, store_id text, boot_id text,"
+        "version_text text, address text, capacity json, labels jsonb, drain boolean,"
+        "joined_at timestamptz, changed_at timestamptz, version integer"
     ),
+    _agent,
 )
 
 _labels: Final = msgspec.json.Decoder(dict[str, str]).decode

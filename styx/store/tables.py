@@ -3,11 +3,12 @@
 The hot paths speak SQL through asyncpg (`commit`, `query`, `logs`). A test holds these classes
 against the migrated database. Piccolo knows no composite keys: the first column of one stands for it.
 
-Filtered and guarded values have columns of their own. What is only carried is msgspec's JSON as
-bytes: exact, and indifferent to the NUL characters that Postgres refuses in text.
+Filtered and guarded values have columns of their own. What is only carried is `json`, which keeps the
+text that it was given, where `jsonb` would refuse NUL characters and forget the order of keys.
 """
 
 from piccolo.columns import (
+    JSON,
     JSONB,
     UUID,
     Array,
@@ -49,7 +50,7 @@ class Specs(Table):
     labels = JSONB()
     needs = Array(base_column=UUID())  # task ids: edges are resolved per spec
     needs_on = Array(base_column=Text())  # of each, which end satisfies it
-    body = Bytea()  # core.spec.TaskSpec
+    body = JSON()  # core.spec.TaskSpec
 
 
 class Tasks(Table):
@@ -86,7 +87,7 @@ class Attempts(Table):
     stop_reason = Text()
     stop_at = Timestamptz(null=True)
     stop_grace_s = DoublePrecision()
-    exit = Bytea(null=True)  # core.attempt.Exit
+    exit = JSON(null=True)  # core.attempt.Exit
     logs_complete = Boolean()
     version = Integer()
 
@@ -100,7 +101,7 @@ class Agents(Table):
     boot_id = Text()
     version_text = Text()
     address = Text()
-    capacity = Bytea()  # core.agent.Capacity
+    capacity = JSON()  # core.agent.Capacity
     labels = JSONB()
     drain = Boolean()
     joined_at = Timestamptz()
