@@ -17,7 +17,7 @@ from styx.engine.links import Link
 from styx.engine.loop import Engine
 from styx.engine.reports import Report, Reports
 from styx.engine.streams import Streams
-from styx.errors import LimitReached, LinkLost, StoreUnavailable, WireMismatch
+from styx.errors import LimitReached, LinkLost, StoreUnavailable, WireMismatch, WriteRefused
 from styx.kit import supervise
 from styx.wire import agent as wire
 
@@ -59,7 +59,7 @@ async def run(channel: Channel, engine: Engine) -> None:
         )
     except* LinkLost:
         pass
-    except* WireMismatch as faults:
+    except* (WireMismatch, WriteRefused) as faults:
         fault = str(faults.exceptions[0])
         log.warning("protocol fault", agent=link.agent_id, fault=fault)
         link.close(wire.Bye(wire.CLOSE_PROTOCOL, fault))

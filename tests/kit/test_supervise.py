@@ -38,7 +38,7 @@ def test_a_failure_ends_the_group_and_its_other_loops():
     assert ended == ["other"]
 
 
-def test_a_loop_with_a_report_starts_anew(monkeypatch: pytest.MonkeyPatch):
+async def test_a_loop_with_a_report_starts_anew(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(supervise, "RESTART_BASE_S", 0.001)
     told: list[tuple[str, str]] = []
     runs = 0
@@ -49,16 +49,13 @@ def test_a_loop_with_a_report_starts_anew(monkeypatch: pytest.MonkeyPatch):
         if runs < 3:
             raise Broken(f"run {runs}")
 
-    async def main() -> None:
-        async with asyncio.TaskGroup() as group:
-            supervise.start(
-                group,
-                "loop",
-                failing_twice,
-                report=lambda name, error, wait_s: told.append((name, str(error))),
-            )
-
-    asyncio.run(main())
+    async with asyncio.TaskGroup() as group:
+        supervise.start(
+            group,
+            "loop",
+            failing_twice,
+            report=lambda name, error, wait_s: told.append((name, str(error))),
+        )
     assert runs == 3
     assert told == [("loop", "run 1"), ("loop", "run 2")]
 
