@@ -4,14 +4,23 @@
 `tests/test_shape.py` fails while one of them is out of date.
 """
 
+import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
+import click
+
+from styx.cli import commands
+from styx.cli import main as cli
 from styx.core import agent, attempt, instance, job, task
 
+ABOUT_CLI: Final = """\
+Drawn from the program by `docs/generate.py`; do not edit. Standard output is data, what Styx says goes
+to standard error. Exit codes: the task's own from `run`, `wait` and `logs -f`; else 0 fine, 1 no, 2 usage,
+124 `--timeout` reached, 125 Styx itself failed, 130 detached by Ctrl-C (the task goes on)."""
 DOCS: Final = Path(__file__).parent
 ABOUT_STATES: Final = """\
 Drawn from the tables in `styx/core` by `docs/generate.py`; do not edit. A move that its table does not
@@ -28,7 +37,7 @@ MACHINES: Final[dict[str, tuple[str, Mapping[StrEnum, frozenset[StrEnum]]]]] = {
 
 def pages() -> dict[str, str]:
     """File name -> text."""
-    return {"states.md": states()}
+    return {"states.md": states(), "cli.md": command_line()}
 
 
 def states() -> str:
@@ -46,6 +55,58 @@ def diagram(table: Mapping[StrEnum, frozenset[StrEnum]]) -> str:
         if not table[state]:
             lines.append(f"    {state} --> [*]")
     return "\n".join(["```mermaid", "stateDiagram-v2", *lines, "```"])
+
+
+def command_line() -> str:
+    parts = ["# Command line", ABOUT_CLI]
+    root = click.Context(cli.styx, info_name=cli.PROGRAM)
+    for title, section in commands.SECTIONS.items():
+        parts.append(f"## {title}")
+        for name in section:
+            command = cli.styx.get_command(root, name)
+            assert command is not None
+            parts += described(command, name, root, 3)
+    return "\n\n".join(parts) + "\n"
+
+
+def described(
+    command: click.Command, name: str, parent: click.Context, depth: int
+) -> Iterator[str]:
+    """Usage, help and options, then the same of each sub-command."""
+    context = click.Context(command, info_name=name, parent=parent)
+    yield f"{'#' * depth} {context.command_path}"
+    usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
+    yield f"```\n{usage}\n```"
+    yield inspect.cleandoc(command.help or command.short_help or "").replace("\b\n", "")
+    options = [option_row(one) for one in command.params if isinstance(one, click.Option)]
+    if rows := [row for row in options if row]:
+        yield "\n".join(["| option | |", "|---|---|", *rows])
+    if isinstance(command, click.Group):
+        for sub in command.list_commands(context):
+            child = command.get_command(context, sub)
+            assert child is not None
+            yield from described(child, sub, context, depth + 1)
+
+
+def option_row(option: click.Option) -> str:
+    if option.hidden:
+        return ""
+    takes_value = not option.is_flag and not option.count
+    names = ", ".join([*option.opts, *option.secondary_opts])
+    value = f" {value_of(option)}" if takes_value else ""
+    return f"| `{cell(names + value)}` | {cell(option.help or '')} |"
+
+
+def value_of(option: click.Option) -> str:
+    if option.metavar:
+        return option.metavar
+    if isinstance(option.type, click.Choice):
+        return "|".join(str(choice) for choice in option.type.choices)
+    return option.type.name.upper()
+
+
+def cell(text: str) -> str:
+    return text.replace("|", "\\|")
 
 
 def main() -> int:

@@ -109,20 +109,16 @@ RULES: Final = {
     "a function is at most 60 lines": Rule(
         long_functions, "def f():\n" + "    x = 1\n" * MAX_FUNCTION_LINES, 1
     ),
-    "a broad except belongs to the supervisor and to the runner of effects": Rule(
+    "a broad except belongs to the supervisor": Rule(
         broad_excepts,
         "try: x\nexcept (ValueError, Exception): pass\ntry: x\nexcept: pass",
         2,
-        {
-            "kit/supervise.py": "keeps a named loop going and logs what ended it",
-            "engine/effects.py": "a failed effect becomes an event, whatever failed",
-        },
+        {"kit/supervise.py": "keeps a named loop going and reports what ended it"},
     ),
     "every task is the child of a TaskGroup": Rule(
         bare_tasks,
         "async def f():\n    asyncio.create_task(g())\n    loop.create_task(g())",
         2,
-        {"kit/supervise.py": "the one place that starts them"},
     ),
     "imports stand at the top": Rule(
         lazy_imports,
