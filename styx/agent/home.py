@@ -6,6 +6,7 @@ resident for as long as any task runs.
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 
@@ -36,10 +37,15 @@ def prepare(home: str) -> None:
     os.chmod(home, 0o700)
 
 
+def spool(home: str) -> str:
+    return f"{home}/{SPOOL}"
+
+
 def spool_path(home: str, key: str, suffix: str) -> str:
     return f"{home}/{SPOOL}/{key}{suffix}"
 
 
+@functools.cache
 def socket_address(home: str) -> str:
     """A path of the supervisor's socket that fits a socket address, however deep `home` lies.
 

@@ -1,0 +1,165 @@
+"""What the server asks for, turned into orders to the supervisor; what the supervisor says, into reports.
+
+Every duty is idempotent under the attempt's key: whatever is said twice is answered twice and done once.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Protocol
+
+from styx.agent import order, proc
+from styx.agent.roster import Entry, Roster, parse_key
+from styx.agent.spool import Spool
+from styx.core.attempt import StopReason
+from styx.core.ids import AttemptKey
+from styx.core.spec import TaskSpec
+from styx.core.task import Reason
+from styx.wire import agent as wire
+
+FRESH_S: Final = 60.0  # an assignment this long after the last sign of a lease is not started
+MARGIN_S: Final = 30.0  # clock-rate error of 1 % on both sides of a lease of 300 s, and a slow kill
+_VOID_REASONS: Final = {
+    StopReason.TIMEOUT: Reason.TIMEOUT,
+    StopReason.GANG: Reason.GANG,
+    StopReason.FAIL_FAST: Reason.FAIL_FAST,
+    StopReason.SUPERSEDED: Reason.SUPERSEDED,
+    StopReason.UNKNOWN: Reason.UNKNOWN_ATTEMPT,
+    StopReason.DRAIN: Reason.DRAIN,
+}
+
+
+class Lease:
+    """How long the server's last word counts. Renewed by acknowledged heartbeats only, from the moment
+    when they were sent, on the clock of `proc.now`: never by this machine's own idea of itself.
+    """
+
+    def __init__(self, at: float, lost_after_s: float) -> None:
+        self.at = at
+        self._lost_after_s = lost_after_s
+        self._margin_s = min(MARGIN_S, lost_after_s / 4)  # of a lease too short for the full margin
+
+    @property
+    def exclusive_until(self) -> float:
+        """When no process of an exclusive attempt may be left."""
+        return self.at + self._lost_after_s - self._margin_s
+
+    def start_until(self, spec: TaskSpec) -> float:
+        """Until when an attempt may be started that was assigned under this lease (R-40)."""
+        if spec.exclusive:
+            return self.exclusive_until - spec.grace_s
+        return self.at + min(FRESH_S, self._lost_after_s)
+
+
+class Reporter(Protocol):
+    """The session with the server, while there is one."""
+
+    def report(self, entry: Entry) -> None: ...
+
+    def forget(self, entry: Entry) -> None: ...
+
+    def abort(self, why: str) -> None: ...
+
+
+class Duties:
+    """`full` answers why nothing new can be taken, "" when it can."""
+
+    def __init__(
+        self,
+        directory: str,
+        roster: Roster,
+        spool: Spool,
+        command: Callable[[dict[str, Any]], None],
+        *,
+        has_gpus: bool,
+        full: Callable[[], str],
+    ) -> None:
+        self._directory = directory
+        self._roster = roster
+        self._spool = spool
+        self._command = command
+        self._has_gpus = has_gpus
+        self._full = full
+        self.session: Reporter | None = None
+
+    # --- from the server ----------------------------------------------------------------------
+
+    def assign(self, assign: wire.Assign, lease: Lease) -> None:
+        entry = self._roster.get(assign.key)
+        if entry is not None:
+            if entry.order is None:
+                self._report(entry)
+            return
+        until = lease.start_until(assign.spec)
+        if proc.now() >= until:
+            self._void(
+                assign.key, Reason.STALE_ASSIGN, "the agent has been out of touch for too long"
+            )
+            return
+        gpus = self._roster.grant_gpus(assign.spec.requirements)
+        full = self._full() if gpus is not None else "too few of its GPUs are free"
+        if full or gpus is None:
+            self._void(assign.key, Reason.AGENT_FULL, full)
+            return
+        start = order.start(
+            assign, directory=self._directory, gpus=gpus, has_gpus=self._has_gpus, until=until
+        )
+        self._spool.add(self._roster.add(assign.key, start).streams)
+        if assign.spec.exclusive:
+            self.renew(lease)
+        self._command(start)
+
+    def stop(self, key: AttemptKey, reason: StopReason, grace_s: float) -> None:
+        """A key never heard of becomes a tombstone: its assignment may still be on the way."""
+        entry = self._roster.get(key)
+        if entry is not None and not entry.live:
+            self._report(entry)
+            return
+        why = _VOID_REASONS.get(reason, Reason.CANCELLED)
+        self._command({"do": "stop", "k": str(key), "grace": grace_s, "why": why})
+
+    def forget(self, key: AttemptKey) -> None:
+        entry = self._roster.get(key)
+        if entry is None or entry.live:
+            return
+        if self.session is not None:
+            self.session.forget(entry)
+        self._spool.remove(entry.streams)
+        self._roster.remove(key)
+        self._command({"do": "forget", "k": str(key)})
+
+    def renew(self, lease: Lease) -> None:
+        """Let exclusive attempts, if there are any, run for as long as this lease goes."""
+        if any(entry.live and entry.exclusive for entry in self._roster):
+            self._command({"do": "lease", "until": lease.exclusive_until})
+
+    # --- from the supervisor ------------------------------------------------------------------
+
+    def record(self, record: Mapping[str, Any]) -> None:
+        """Something became of an attempt, or is said again."""
+        key = parse_key(record["k"])
+        entry = self._roster.get(key)
+        if entry is None:
+            entry = self._roster.add(key)
+            self._spool.add(entry.streams)
+        entry.apply(record)
+        self._report(entry)
+
+    def snapshot(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """All that a supervisor holds, which may not be the one that was there before."""
+        for record in records:
+            self.record(record)
+        held = {record["k"] for record in records}
+        for entry in [entry for entry in self._roster if str(entry.key) not in held]:
+            if entry.order is not None:
+                self._command(entry.order)  # it had not got that far when it fell
+            else:
+                self._spool.remove(entry.streams)
+                self._roster.remove(entry.key)
+                if self.session is not None:
+                    self.session.abort(f"the supervisor has lost {entry.key}")
+
+    def _void(self, key: AttemptKey, reason: Reason, detail: str) -> None:
+        self._command({"do": "void", "k": str(key), "why": reason, "detail": detail})
+
+    def _report(self, entry: Entry) -> None:
+        if self.session is not None:
+            self.session.report(entry)

@@ -1,0 +1,113 @@
+"""The supervisor, as the link sees it: started if need be, told what to do, listened to."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+import styx
+from styx.agent import home
+from styx.kit.backoff import Backoff
+
+RETRY_S: Final = 0.005  # a supervisor is up after 30 ms
+RELAUNCH_BASE_S: Final = 0.1
+RELAUNCH_CAP_S: Final = 5.0
+_READ_BYTES: Final = 1 << 18
+_LOG_BYTES: Final = 1 << 20
+
+Record = dict[str, Any]  # a line of the journal: see `styx.agent.journal`
+
+
+def launch(directory: str, env: dict[str, str]) -> subprocess.Popen[bytes]:
+    """Start a supervisor in a session of its own; one that finds another at work leaves again.
+
+    Without `site`: its start and its memory are a third smaller, and it needs nothing but the
+    standard library and this package.
+    """
+    log = os.path.join(directory, home.SUPERVISOR_LOG)
+    mode = "ab" if os.path.exists(log) and os.stat(log).st_size < _LOG_BYTES else "wb"
+    package = str(Path(styx.__file__).parents[1])
+    with open(log, mode) as output:
+        return subprocess.Popen(
+            [sys.executable, "-S", "-P", "-m", "styx.agent.supervisor", directory],
+            env=env | {"PYTHONPATH": package, "PYTHONUTF8": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+
+
+class Executor:
+    """Keeps the socket to the supervisor. `on_snapshot` gets all that it holds, whenever it has been
+    greeted; `on_record` each line about an attempt after that.
+    """
+
+    def __init__(
+        self,
+        directory: str,
+        env: dict[str, str],
+        process: subprocess.Popen[bytes],
+        *,
+        on_record: Callable[[Record], None],
+        on_snapshot: Callable[[list[Record]], None],
+    ) -> None:
+        self._directory = directory
+        self._env = env
+        self._process = process
+        self._on_record = on_record
+        self._on_snapshot = on_snapshot
+        self._writer: asyncio.StreamWriter | None = None
+        self.synced = asyncio.Event()
+
+    async def run(self) -> None:
+        """Hold the connection for good: whenever the supervisor is gone, there is another soon."""
+        while True:
+            reader, self._writer = await self._connect()
+            self.send({"do": "hello", "env": self._env})
+            try:
+                await self._listen(reader)
+            except (OSError, EOFError):
+                pass
+            finally:
+                self.synced.clear()
+                self._writer.close()
+                self._writer = None
+
+    def send(self, order: Record) -> None:
+        """Lost when the supervisor is gone: the next snapshot is the moment to say it again."""
+        if self._writer is not None:
+            self._writer.write(msgspec.json.encode(order) + b"\n")
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        address = home.socket_address(self._directory)
+        backoff = Backoff(base_s=RELAUNCH_BASE_S, cap_s=RELAUNCH_CAP_S)
+        while True:
+            try:
+                return await asyncio.open_unix_connection(address)
+            except OSError:
+                if self._process.poll() is not None:
+                    await asyncio.sleep(backoff.next_s())
+                    self._process = launch(self._directory, self._env)
+            await asyncio.sleep(RETRY_S)
+
+    async def _listen(self, reader: asyncio.StreamReader) -> None:
+        rest = b""
+        held: list[Record] = []
+        while data := await reader.read(_READ_BYTES):
+            *lines, rest = (rest + data).split(b"\n")
+            for line in lines:
+                record: Record = msgspec.json.decode(line)
+                if self.synced.is_set():
+                    self._on_record(record)
+                elif "synced" in record:
+                    self.synced.set()
+                    self._on_snapshot(held)
+                    held = []
+                else:
+                    held.append(record)

@@ -1,0 +1,48 @@
+"""Who this agent is, across restarts: one small file in its home."""
+
+import os
+import secrets
+import tempfile
+import uuid
+
+import msgspec
+
+from styx.agent import home
+from styx.core.ids import AgentId
+
+
+class Identity(msgspec.Struct, frozen=True):
+    agent_id: AgentId
+    name: str
+    store_id: str  # made with the home: a server that meets another one knows the disk was wiped
+
+
+def load(directory: str, name: str) -> Identity:
+    """Read the identity, making it at the first start; a `name` that is given is kept from then on.
+
+    Raises: OSError, msgspec.DecodeError for a file that somebody damaged.
+    """
+    path = os.path.join(directory, home.IDENTITY)
+    try:
+        with open(path, "rb") as file:
+            known = msgspec.json.decode(file.read(), type=Identity)
+    except FileNotFoundError:
+        known = Identity(
+            agent_id=AgentId(str(uuid.uuid4())),
+            name=name or f"agent-{secrets.token_hex(2)}",
+            store_id=secrets.token_hex(16),
+        )
+        _save(path, known)
+    if name and name != known.name:
+        known = msgspec.structs.replace(known, name=name)
+        _save(path, known)
+    return known
+
+
+def _save(path: str, identity: Identity) -> None:
+    """Whole or not at all, readable by nobody else."""
+    with tempfile.NamedTemporaryFile(dir=os.path.dirname(path), delete=False) as file:
+        file.write(msgspec.json.encode(identity))
+        file.flush()
+        os.fsync(file.fileno())
+    os.rename(file.name, path)

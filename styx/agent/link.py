@@ -1,0 +1,221 @@
+"""The half of the agent that talks to the server: it may die at any moment, and comes back knowing all.
+
+It keeps one session after another, and turns what is said on one side into what is done on the other.
+"""
+
+import asyncio
+import logging
+import subprocess
+import uuid
+from collections.abc import Iterable
+from typing import Final
+
+import styx
+from styx.agent import home, proc, websocket
+from styx.agent.duties import Duties
+from styx.agent.executor import Executor
+from styx.agent.identity import Identity
+from styx.agent.probe import Machine, Probe
+from styx.agent.roster import Roster
+from styx.agent.session import Session
+from styx.agent.spool import Spool
+from styx.agent.watch import Watch
+from styx.config import AgentConfig
+from styx.errors import Conflict, LinkLost, StyxError, Unauthenticated, WireMismatch
+from styx.kit import supervise
+from styx.kit.backoff import Backoff
+from styx.wire import agent as wire
+
+BACKOFF_BASE_S: Final = 0.2
+BACKOFF_CAP_S: Final = 15.0
+STEADY_S: Final = 30.0  # a session that lasted so long makes the next failure a first one
+SHORTEN_EVERY_S: Final = 0.5  # for so long can a flood of output overshoot its cap
+GOODBYE_S: Final = 1.0
+
+log: Final = logging.getLogger("styx.agent")
+
+
+class Link:
+    def __init__(
+        self,
+        directory: str,
+        config: AgentConfig,
+        identity: Identity,
+        found: Machine,
+        supervisor: subprocess.Popen[bytes],
+        env: dict[str, str],
+        *,
+        url: str,
+        token: str,
+    ) -> None:
+        self._config = config
+        self._identity = identity
+        self._found = found
+        self._url = url
+        self._token = token
+        self._incarnation = uuid.uuid4().hex
+        self._term = 0
+        self._socket: websocket.WebSocket | None = None
+        self._session: Session | None = None
+        self._stopping = asyncio.Event()
+        self._said = ""  # of the connection, last: not to be said again
+        self._roster = Roster(directory, {card.index: card.gpu.model for card in found.cards})
+        self._spool = Spool(config.spool_bytes_per_attempt)
+        self._probe = Probe(directory, found)
+        self._watch = Watch(home.spool(directory), self._grown)
+        self._executor = Executor(
+            directory, env, supervisor, on_record=self._record, on_snapshot=self._snapshot
+        )
+        self._duties = Duties(
+            directory,
+            self._roster,
+            self._spool,
+            self._executor.send,
+            has_gpus=bool(found.cards),
+            full=self._probe.full,
+        )
+
+    async def run(self) -> None:
+        """Until `stop`. Raises: Unauthenticated, Conflict, WireMismatch: the server will not have it."""
+        loops = {
+            "stop": self._stopped,
+            "executor": self._executor.run,
+            "watch": self._watch.run,
+            "shorten": self._shorten,
+            "connect": self._connect,
+        }
+        if self._found.cards:
+            loops["gpus"] = self._probe.run
+        refusal: BaseException | None = None
+        try:
+            await supervise.until_first_ends(**loops)
+        except* StyxError as refused:
+            refusal = refused.exceptions[0]
+        if refusal is not None:
+            raise refusal
+
+    def stop(self) -> None:
+        """Say goodbye and return from `run`. What runs goes on under the supervisor."""
+        self._stopping.set()
+
+    def running(self) -> int:
+        return len(self._roster.running())
+
+    # --- the supervisor's side ----------------------------------------------------------------
+
+    def _record(self, record: dict[str, object]) -> None:
+        self._duties.record(record)
+
+    def _snapshot(self, records: list[dict[str, object]]) -> None:
+        self._duties.snapshot(records)
+
+    def _grown(self, names: Iterable[str] | None) -> None:
+        self._spool.touch(names)
+        if self._session is not None:
+            self._session.grown()
+
+    async def _shorten(self) -> None:
+        while True:
+            await asyncio.sleep(SHORTEN_EVERY_S)
+            self._spool.shorten()
+
+    # --- the server's side --------------------------------------------------------------------
+
+    async def _stopped(self) -> None:
+        await self._stopping.wait()
+        if self._session is not None and self._socket is not None:
+            self._session.goodbye()
+            async with asyncio.timeout(GOODBYE_S):
+                await self._socket.ended.wait()
+
+    async def _connect(self) -> None:
+        """One session after another."""
+        await self._executor.synced.wait()  # before that, the server would be told of nothing held
+        backoff = Backoff(base_s=BACKOFF_BASE_S, cap_s=BACKOFF_CAP_S)
+        clock = asyncio.get_running_loop().time
+        while True:
+            began = clock()
+            bye = await self._serve()
+            if clock() - began > STEADY_S:
+                backoff.reset()
+            if bye.code == wire.CLOSE_SUPERSEDED:  # another one with this identity: do not chase it
+                await asyncio.sleep(BACKOFF_CAP_S)
+            await asyncio.sleep(bye.retry_after_s + backoff.next_s())
+
+    async def _serve(self) -> wire.Bye:
+        """One connection from its start to its end, and why it ended."""
+        try:
+            self._socket = await websocket.connect(
+                self._url,
+                wire.PATH,
+                subprotocol=wire.SUBPROTOCOL,
+                token=self._token,
+                max_frame_bytes=wire.MAX_FRAME_BYTES,
+            )
+        except LinkLost as lost:
+            self._say(f"cannot reach the server at {self._url} ({lost}); trying on")
+            return wire.Bye(wire.CLOSE_RESTART)
+        self._session = Session(
+            self._socket,
+            self._hello(self._socket.local_address),
+            self._duties,
+            self._roster,
+            self._spool,
+            load=self._load,
+            on_open=self._opened,
+        )
+        try:
+            bye = await self._session.run()
+        finally:
+            self._session = self._socket = None
+        self._say(f"disconnected from {self._url}: {bye.reason}; trying again")
+        _raise_if_final(bye)
+        return bye
+
+    def _opened(self, welcome: wire.Welcome, ok: wire.SyncOk) -> None:
+        self._term = welcome.term
+        adopted = f", {ok.adopted} attempts went on" if ok.adopted else ""
+        self._say(f"{self._identity.name} is connected to {self._url}{adopted}")
+
+    def _hello(self, address: str) -> wire.Hello:
+        return wire.Hello(
+            proto=(wire.PROTO, wire.PROTO),
+            agent_id=self._identity.agent_id,
+            name=self._identity.name,
+            store_id=self._identity.store_id,
+            boot_id=proc.boot_id(),
+            incarnation=self._incarnation,
+            version=styx.__version__,
+            capacity=self._found.capacity,
+            labels=self._config.labels,
+            address=address,
+            last_term=self._term,
+        )
+
+    def _load(self) -> wire.Load:
+        return self._probe.load((str(entry.key), entry.pid) for entry in self._roster.running())
+
+    def _say(self, line: str) -> None:
+        """One line per change of state, however often it is tried."""
+        if line != self._said and not self._stopping.is_set():
+            self._said = line
+            log.info(line)
+
+
+def _raise_if_final(bye: wire.Bye) -> None:
+    """Some reasons do not go away by trying again."""
+    match bye.code:
+        case wire.CLOSE_AUTH:
+            raise Unauthenticated(f"the server does not accept this agent: {bye.reason}")
+        case wire.CLOSE_CLONED:
+            raise Conflict(
+                f"the server knows this agent from another disk: {bye.reason}",
+                hint="a copied agent home needs a new identity: delete its identity.json",
+            )
+        case wire.CLOSE_TOO_OLD:
+            raise WireMismatch(
+                f"this agent and the server do not understand each other: {bye.reason}",
+                hint="install the server's version of styx here",
+            )
+        case _:
+            pass

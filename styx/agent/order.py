@@ -1,0 +1,96 @@
+"""From an assignment to what the supervisor executes: the command, its environment, its limits."""
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from styx.agent import home, proc
+from styx.core.spec import Delivery, TaskSpec
+from styx.wire import agent as wire
+
+ARGUMENT_BYTES: Final = 100 << 10  # the kernel's limit for one argument is 128 KiB
+_PRIVATE: Final = "DATABASE_URL"  # with STYX_…: the agent's own, of no use to a task but to do harm
+GPU_VARIABLE: Final = "CUDA_VISIBLE_DEVICES"
+
+
+def base_environment(own: Mapping[str, str]) -> dict[str, str]:
+    """What every task inherits: the agent's own environment without what is Styx's."""
+    return {
+        name: value
+        for name, value in own.items()
+        if not name.startswith("STYX_") and name != _PRIVATE
+    }
+
+
+def start(
+    assign: wire.Assign, *, directory: str, gpus: Sequence[int], has_gpus: bool, until: float
+) -> dict[str, Any]:
+    """The supervisor's `start`, stale after `until` on the clock of `proc.now`."""
+    spec = assign.spec
+    argv, script = _command(spec)
+    order: dict[str, Any] = {
+        "do": "start",
+        "k": str(assign.key),
+        "argv": argv,
+        "env": environment(assign, gpus, has_gpus=has_gpus),
+        "cwd": _workdir(directory, spec.workdir),
+        "gpus": list(gpus),
+        "durable": spec.exclusive or spec.delivery is Delivery.AT_MOST_ONCE,
+        "exclusive": spec.exclusive,
+        "until": until,
+        "timeout": spec.timeout_s,
+        "grace": spec.grace_s,
+    }
+    if script:
+        order["script"] = script
+    return order
+
+
+def environment(
+    assign: wire.Assign, gpus: Sequence[int], *, has_gpus: bool = False
+) -> dict[str, str]:
+    """The task's variables, beside what it inherits. Ours win over the user's."""
+    key, spec = assign.key, assign.spec
+    ips = "\n".join(assign.node_ips)
+    ours = {
+        proc.MARKER: str(key),
+        "STYX_TASK_ID": key.task_id,
+        "STYX_JOB_ID": assign.job_id,
+        "STYX_ATTEMPT": str(key.n),
+        "STYX_TASK_NAME": assign.name,
+        "STYX_FENCE": f"{key.task_id}:{key.n}",
+        "STYX_NODE_RANK": str(key.rank),
+        "STYX_NUM_NODES": str(spec.num_nodes),
+        "STYX_NODE_IPS": ips,
+        "SKYPILOT_TASK_ID": key.task_id,
+        "SKYPILOT_NODE_RANK": str(key.rank),
+        "SKYPILOT_NUM_NODES": str(spec.num_nodes),
+        "SKYPILOT_NODE_IPS": ips,
+        "SKYPILOT_NUM_GPUS_PER_NODE": str(spec.requirements.gpus),
+    }
+    if assign.traceparent:
+        ours["TRACEPARENT"] = assign.traceparent
+    if assign.array_index is not None:
+        ours["STYX_ARRAY_INDEX"] = str(assign.array_index)
+    if assign.array_value is not None:
+        ours["STYX_ARRAY_VALUE"] = assign.array_value
+    # A task that asked for no GPU sees none, unless its author says otherwise.
+    hidden = {GPU_VARIABLE: ""} if has_gpus else {}
+    granted = {GPU_VARIABLE: ",".join(map(str, gpus))} if gpus else {}
+    return hidden | spec.env | ours | granted
+
+
+def _command(spec: TaskSpec) -> tuple[list[str], str]:
+    """The argument vector, and the script that goes to a file because it is too long for one."""
+    if spec.argv:
+        return list(spec.argv), ""
+    bash = shutil.which("bash")
+    shell = [bash, "-euo", "pipefail"] if bash else ["sh", "-eu"]
+    if len(spec.script.encode()) > ARGUMENT_BYTES:
+        return shell, spec.script
+    return [*shell, "-c", spec.script], ""
+
+
+def _workdir(directory: str, workdir: str) -> str:
+    return os.path.join(directory, home.WORK, os.path.expanduser(workdir))

@@ -1,0 +1,282 @@
+"""One connection to the server: hello, welcome, sync, sync_ok, then open until either side ends it.
+
+What goes out waits a few milliseconds for company, because a frame costs the server more than what is
+in it; whatever ends an attempt goes at once, and takes along what has gathered. Control goes before
+logs, and logs only as far as the server's credit and the socket take them.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from styx.agent import proc, spool
+from styx.agent.duties import Duties, Lease
+from styx.agent.roster import Entry, Phase, Roster
+from styx.agent.spool import Spool
+from styx.agent.websocket import WebSocket
+from styx.core.attempt import AttemptState, StopReason
+from styx.core.ids import AttemptKey
+from styx.core.spec import DEFAULT_GRACE_S
+from styx.errors import LinkLost, WireMismatch
+from styx.kit import supervise
+from styx.wire import agent as wire
+
+LINGER_S: Final = 0.003  # what is not urgent waits for company; also the least time between frames
+RESEND_S: Final = 5.0  # an event that is not acknowledged
+SILENT_BEATS: Final = 3  # heartbeats without a sign of life: the line is cut, whatever TCP believes
+BEATS_KEPT: Final = 8  # an acknowledgement that is later than this renews nothing
+STALL_S: Final = 60.0  # log bytes under way and none acknowledged: begin a new session
+FRAME_LOG_BYTES: Final = 512 << 10
+FRAME_CONTROL_BYTES: Final = 768 << 10  # by a generous estimate, below the frame's limit
+MESSAGE_BYTES: Final = 2 << 10  # of the estimate: an event with a long detail
+END_LOG_BYTES: Final = 256 << 10  # the last output of an attempt that may go ahead of its exit
+
+_Event = wire.EvAccepted | wire.EvStarted | wire.EvExited | wire.EvVoid
+
+
+class Session:
+    def __init__(
+        self,
+        socket: WebSocket,
+        hello: wire.Hello,
+        duties: Duties,
+        roster: Roster,
+        spool: Spool,
+        *,
+        load: Callable[[], wire.Load],
+        on_open: Callable[[wire.Welcome, wire.SyncOk], None],
+    ) -> None:
+        self._socket = socket
+        self._hello = hello
+        self._duties = duties
+        self._roster = roster
+        self._spool = spool
+        self._load = load
+        self._on_open = on_open
+        self._loop = asyncio.get_running_loop()
+        self._lease = Lease(proc.now(), 0.0)
+        self._welcome: wire.Welcome | None = None
+        self._open = False
+        self._paused = False
+        self._bye: wire.Bye | None = None
+        self._control: deque[wire.FromAgent] = deque()
+        self._unacked: dict[AttemptKey, tuple[_Event, float]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._flushed_at = 0.0
+        self._credit = 0
+        self._in_flight = 0  # log bytes sent and not acknowledged
+        self._moved_at = 0.0  # when the last of them were acknowledged
+        self._beat_number = 0
+        self._beats: dict[int, float] = {}  # the last heartbeats, and when they were sent
+        self._synced: dict[AttemptKey, AttemptState] = {}  # what the server has been told
+
+    async def run(self) -> wire.Bye:
+        """Until the connection ends; returns why it did."""
+        self._socket.on_writable = self._schedule
+        self._socket.send(wire.encode([self._hello]))
+        try:
+            await supervise.until_first_ends(read=self._read, beat=self._beat)
+        except* LinkLost as lost:
+            self._bye = self._bye or wire.Bye(wire.CLOSE_RESTART, str(lost.exceptions[0]))
+        except* WireMismatch as mismatch:
+            self._bye = wire.Bye(wire.CLOSE_PROTOCOL, str(mismatch.exceptions[0]))
+        finally:
+            self._duties.session = None
+            self._open = False
+            if self._timer is not None:
+                self._timer.cancel()
+            self._socket.abort()
+        return self._bye or wire.Bye(wire.CLOSE_RESTART, "the connection was closed")
+
+    def goodbye(self) -> None:
+        """End it in good order: the server need not wait for silence to know."""
+        self._control.append(wire.Bye(wire.CLOSE_RESTART, "the agent was stopped"))
+        self._flush()
+        self._socket.close()
+
+    def abort(self, why: str) -> None:
+        """Begin anew: the next session's sync tells the server how things stand."""
+        self._bye = wire.Bye(wire.CLOSE_RESTART, why)
+        self._socket.abort()
+
+    # --- to the server ------------------------------------------------------------------------
+
+    def report(self, entry: Entry) -> None:
+        """Tell what has become of an attempt, until it is acknowledged."""
+        event = entry.event()
+        if entry.phase is Phase.ENDED:
+            # With its last output ahead of it, the server ends attempt and logs in one go.
+            limit = min(END_LOG_BYTES, self._credit - self._in_flight)
+            logs = self._spool.take_all(entry.streams, limit)
+            if logs is None:
+                self._spool.mark(entry.streams)
+            else:
+                self._in_flight += spool.size(logs)
+                self._control += logs
+        self._unacked[entry.key] = (event, self._loop.time())
+        self._control.append(event)
+        self._schedule(0.0 if isinstance(event, wire.EvExited | wire.EvVoid) else LINGER_S)
+
+    def forget(self, entry: Entry) -> None:
+        """The attempt is about to be let go of."""
+        self._unacked.pop(entry.key, None)
+        self._in_flight -= sum(stream.sent - stream.acked for stream in entry.streams)
+
+    def grown(self) -> None:
+        """There may be more output to send."""
+        if self._open:
+            self._schedule(LINGER_S)
+
+    def _schedule(self, within_s: float = 0.0) -> None:
+        at = max(self._loop.time() + within_s, self._flushed_at + LINGER_S)
+        if self._timer is not None:
+            if self._timer.when() <= at:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_at(at, self._flush)
+
+    def _flush(self) -> None:
+        self._timer = None
+        self._flushed_at = self._loop.time()
+        while self._control:
+            frame: list[wire.FromAgent] = []
+            size = 0
+            while self._control and size < FRAME_CONTROL_BYTES:
+                message = self._control.popleft()
+                size += MESSAGE_BYTES + (len(message.data) if isinstance(message, wire.Log) else 0)
+                frame.append(message)
+            self._socket.send(wire.encode(frame))
+        while self._open and self._socket.writable and self._spool:
+            room = min(FRAME_LOG_BYTES, self._credit - self._in_flight)
+            logs = self._spool.take(room)
+            if not logs:
+                break
+            self._in_flight += spool.size(logs)
+            self._socket.send(wire.encode(list[wire.FromAgent](logs)))
+
+    async def _beat(self) -> None:
+        interval = wire.HEARTBEAT_S
+        while True:
+            await asyncio.sleep(interval)
+            now = self._loop.time()
+            interval = self._welcome.heartbeat_s if self._welcome else interval
+            silent_s = now - self._socket.heard_at
+            if silent_s > SILENT_BEATS * interval:
+                raise LinkLost("the server has fallen silent")
+            if silent_s > interval:
+                self._socket.ping()  # a server that cannot commit sends nothing, but answers this
+            if self._in_flight > 0 and not self._paused and now - self._moved_at > STALL_S:
+                raise LinkLost("the server acknowledges no log bytes")
+            if self._open:
+                self._heartbeat()
+                self._resend(now)
+
+    def _heartbeat(self) -> None:
+        self._beat_number += 1
+        self._beats[self._beat_number] = proc.now()
+        self._beats.pop(self._beat_number - BEATS_KEPT, None)
+        running = len(self._roster.running())
+        self._control.appendleft(wire.Heartbeat(self._beat_number, running, self._load()))
+        self._schedule()
+
+    def _resend(self, now: float) -> None:
+        if self._paused:
+            return
+        for key, (event, sent_at) in self._unacked.items():
+            if now - sent_at > RESEND_S:
+                self._unacked[key] = (event, now)
+                self._control.append(event)
+
+    # --- from the server ----------------------------------------------------------------------
+
+    async def _read(self) -> None:
+        while (frame := await self._socket.receive()) is not None:
+            for message in wire.decode_from_server(frame):
+                self._handle(message)
+            if self._bye is not None:
+                break
+
+    def _handle(self, message: wire.FromServer) -> None:
+        match message:
+            case wire.Welcome():
+                self._sync(message)
+            case wire.SyncOk():
+                self._begin(message)
+            case wire.Assign() | wire.Stop() if self._welcome and message.term < self._welcome.term:
+                pass  # of a leader that has been deposed
+            case wire.Assign():
+                self._duties.assign(message, self._lease)
+            case wire.Stop(key, _, reason, grace_s):
+                self._duties.stop(key, reason, grace_s)
+            case wire.HeartbeatOk(seq):
+                if sent_at := self._beats.get(seq):
+                    self._lease.at = sent_at
+                    self._duties.renew(self._lease)
+            case wire.EvOk(key, kind):
+                self._acknowledge(key, kind)
+            case wire.LogOk(key, number, offset):
+                self._stored(key, number, offset)
+            case wire.Forget(key):
+                self._duties.forget(key)
+            case wire.Pause() | wire.Resume():
+                self._paused = isinstance(message, wire.Pause)
+                self._moved_at = self._loop.time()
+            case wire.Bye():
+                self._bye = message
+
+    def _sync(self, welcome: wire.Welcome) -> None:
+        """Say everything that is held. The lease begins when the hello was sent, which is now or later
+        than `self._lease` was made.
+        """
+        self._welcome = welcome
+        self._lease = Lease(self._lease.at, welcome.lost_after_s)
+        self._credit = welcome.log_credit_bytes
+        held = tuple(entry.held() for entry in self._roster)
+        self._synced = {entry.key: entry.state for entry in held}
+        for number, start in enumerate(range(0, len(held) or 1, wire.SYNC_PAGE)):
+            page = held[start : start + wire.SYNC_PAGE]
+            last = start + wire.SYNC_PAGE >= len(held)
+            self._socket.send(wire.encode([wire.Sync(number, last, page)]))
+
+    def _begin(self, ok: wire.SyncOk) -> None:
+        if self._welcome is None:
+            raise WireMismatch("sync_ok came before the welcome")
+        offsets = {(key, number): offset for key, number, offset in ok.offsets}
+        for entry in self._roster:
+            for stream in entry.streams:
+                stream.restart(offsets.get((entry.key, stream.number), 0))
+        self._spool.touch(None)
+        self._moved_at = self._loop.time()
+        self._open = True
+        self._duties.session = self
+        for key in ok.forget:
+            self._duties.forget(key)
+        for key in ok.stop:
+            self._duties.stop(key, StopReason.SUPERSEDED, DEFAULT_GRACE_S)
+        for entry in self._roster:
+            if self._synced.get(entry.key) is not entry.state:  # it moved on meanwhile
+                self.report(entry)
+        self._duties.renew(self._lease)
+        self._on_open(self._welcome, ok)
+        self._heartbeat()
+
+    def _acknowledge(self, key: AttemptKey, kind: str) -> None:
+        event = self._unacked.get(key)
+        if event is not None and event[0].__struct_config__.tag == kind:
+            del self._unacked[key]
+
+    def _stored(self, key: AttemptKey, number: int, offset: int) -> None:
+        entry = self._roster.get(key)
+        if entry is None:
+            return
+        stream = entry.streams[number - 1]
+        if offset < stream.acked:
+            raise LinkLost(f"the server wants bytes of {key} that it had acknowledged")
+        before = stream.sent - stream.acked
+        stream.acknowledge(offset)
+        stream.sent = max(stream.sent, offset)
+        self._in_flight += stream.sent - stream.acked - before
+        self._moved_at = self._loop.time()
+        if self._spool:
+            self._schedule()

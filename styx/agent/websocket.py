@@ -1,0 +1,183 @@
+"""A WebSocket client over plain or TLS sockets, on wsproto: the lightest of those measured."""
+
+import asyncio
+import contextlib
+import ssl
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+from urllib.parse import urlsplit
+
+import wsproto
+from wsproto import events
+from wsproto.utilities import LocalProtocolError, ProtocolError
+
+from styx.errors import LinkLost, Unauthenticated, WireMismatch
+
+CONNECT_S: Final = 10.0
+WRITE_HIGH_BYTES: Final = 256 << 10  # unsent bytes above which logs wait, so that control does not
+READ_HIGH_FRAMES: Final = 64  # received but not handled: then TCP makes the server wait
+_SCHEMES: Final = {"http": False, "ws": False, "https": True, "wss": True}
+
+
+class WebSocket(asyncio.Protocol):
+    """One connection. Frames are binary messages."""
+
+    def __init__(self, max_frame_bytes: int) -> None:
+        self._max_frame_bytes = max_frame_bytes
+        self._ws = wsproto.WSConnection(wsproto.ConnectionType.CLIENT)
+        self._transport: asyncio.Transport | None = None
+        self._opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._frames: deque[bytes] = deque()
+        self._partial = bytearray()
+        self._arrived = asyncio.Event()
+        self.ended = asyncio.Event()
+        self.writable = True
+        self.on_writable: Callable[[], None] = lambda: None
+        self.heard_at = asyncio.get_running_loop().time()
+
+    @property
+    def local_address(self) -> str:
+        """The address by which others on the way to the server reach this machine."""
+        assert self._transport is not None
+        return str(self._transport.get_extra_info("sockname")[0])
+
+    def send(self, frame: bytes) -> None:
+        """Queue a frame. Sent into a connection that has ended, it is lost, as on any cut line."""
+        self._write(events.BytesMessage(frame))
+
+    def ping(self) -> None:
+        self._write(events.Ping())
+
+    async def receive(self) -> bytes | None:
+        """The next frame; None once the connection has ended."""
+        while not self._frames:
+            if self.ended.is_set():
+                return None
+            self._arrived.clear()
+            await self._arrived.wait()
+        if len(self._frames) == READ_HIGH_FRAMES and self._transport is not None:
+            self._transport.resume_reading()
+        return self._frames.popleft()
+
+    def close(self, code: int = 1000) -> None:
+        """End the connection, after what is queued has been sent."""
+        self._write(events.CloseConnection(code))
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """End it now; whoever waits in `receive` gets None."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    # --- asyncio.Protocol ---------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
+        self._transport = transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self.ended.set()
+        self._arrived.set()
+        if not self._opened.done():
+            self._opened.set_exception(LinkLost(f"the connection was closed: {exc or 'no answer'}"))
+
+    def pause_writing(self) -> None:
+        self.writable = False
+
+    def resume_writing(self) -> None:
+        self.writable = True
+        self.on_writable()
+
+    def data_received(self, data: bytes) -> None:
+        self.heard_at = asyncio.get_running_loop().time()
+        try:
+            self._ws.receive_data(data)
+            for event in self._ws.events():
+                self._handle(event)
+        except ProtocolError as error:
+            if not self._opened.done():
+                self._opened.set_exception(LinkLost(f"no WebSocket answers there: {error}"))
+            self.abort()
+
+    def _handle(self, event: events.Event) -> None:
+        match event:
+            case events.BytesMessage():
+                self._partial += event.data
+                if len(self._partial) > self._max_frame_bytes:
+                    self.abort()
+                elif event.message_finished:
+                    self._frames.append(bytes(self._partial))
+                    self._partial.clear()
+                    self._arrived.set()
+                    if len(self._frames) == READ_HIGH_FRAMES and self._transport is not None:
+                        self._transport.pause_reading()
+            case events.AcceptConnection():
+                self._opened.set_result(None)
+            case events.RejectConnection():
+                self._opened.set_exception(_rejected(event.status_code))
+            case events.Ping():
+                self._write(event.response())
+            case events.CloseConnection():
+                self.close()
+            case _:
+                pass
+
+    def _write(self, event: events.Event) -> None:
+        if self._transport is not None:
+            with contextlib.suppress(LocalProtocolError):  # it is closing
+                self._transport.write(self._ws.send(event))
+
+    async def open(self, host: str, target: str, subprotocol: str, token: str) -> None:
+        """Upgrade the connection. Raises: LinkLost, Unauthenticated."""
+        headers = [(b"Authorization", f"Bearer {token}".encode())] if token else []
+        self._write(events.Request(host, target, [], headers, [subprotocol]))
+        await self._opened
+
+
+async def connect(
+    url: str, path: str, *, subprotocol: str, token: str, max_frame_bytes: int
+) -> WebSocket:
+    """Connect and upgrade. Raises: LinkLost, Unauthenticated, WireMismatch for a url of no use."""
+    parts = urlsplit(url)
+    if parts.scheme not in _SCHEMES or not parts.hostname:
+        raise WireMismatch(
+            f"{url!r} is not the URL of a server; write http://HOST:PORT or https://HOST"
+        )
+    tls = ssl.create_default_context() if _SCHEMES[parts.scheme] else None
+    port = parts.port or (443 if tls else 80)
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    loop = asyncio.get_running_loop()
+    socket: WebSocket | None = None
+    try:
+        async with asyncio.timeout(CONNECT_S):
+            _, socket = await loop.create_connection(
+                lambda: WebSocket(max_frame_bytes), parts.hostname, port, ssl=tls
+            )
+            await socket.open(f"{host}:{port}", parts.path.rstrip("/") + path, subprotocol, token)
+    except (OSError, TimeoutError) as error:
+        if socket is not None:
+            socket.abort()
+        why = "no answer in time" if isinstance(error, TimeoutError) else str(error)
+        raise LinkLost(why) from error
+    except (LinkLost, Unauthenticated):
+        if socket is not None:
+            socket.abort()
+        raise
+    return socket
+
+
+def _rejected(status: int) -> LinkLost | Unauthenticated:
+    match status:
+        case 401:
+            return Unauthenticated(
+                "the server does not accept this agent's credential",
+                hint="give it one with STYX_TOKEN or --token",
+            )
+        case 403:
+            return Unauthenticated("the server does not let this credential run an agent")
+        case _:
+            return LinkLost(f"the server answered the upgrade with HTTP {status}")
