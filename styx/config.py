@@ -115,6 +115,7 @@ class Loaded(msgspec.Struct, frozen=True):
 
     config: Config
     origins: dict[str, str]
+    file: str = ""  # the file that was read, if one was
 
     def items(self) -> Iterator[tuple[str, object, str]]:
         """Every key with its value and its origin, in the order of the model."""
@@ -154,7 +155,13 @@ def load(
         # A relative path means the directory of this process, not of the ones it starts.
         values[key] = str(Path(str(values[key])).expanduser().absolute())
     config = msgspec.convert(_nested(values), Config)
-    return Loaded(config, {key: origins.get(key, DEFAULT) for key in KEYS})
+    origins = {key: origins.get(key, DEFAULT) for key in KEYS}
+    return Loaded(config, origins, str(path.absolute()) if path else "")
+
+
+def pass_on(file: Path) -> None:
+    """Let the processes that we start read the same file."""
+    os.environ["STYX_CONFIG"] = str(file.absolute())
 
 
 def terminal_wish(environ: Mapping[str, str] | None = None) -> bool | None:

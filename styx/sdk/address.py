@@ -34,10 +34,10 @@ class LocalServer(msgspec.Struct, frozen=True):
     started_at: datetime | None = None
 
 
-def find(config: Config) -> Address:
-    """Raises: InvalidSpec, when the configured URL is none."""
-    if config.server.url:
-        url, chosen = checked(config.server.url), True
+def find(config: Config, url: str | None = None) -> Address:
+    """Raises: InvalidSpec, when the configured URL (or `url`, which goes before it) is none."""
+    if given := url or config.server.url:
+        url, chosen = checked(given), True
     else:
         local = local_server(config)
         url = local.url.rstrip("/") if local else default_url(config)

@@ -47,6 +47,7 @@ class Transport:
         *,
         patience_s: float = PATIENCE_S,
         first_contact_s: float | None = None,
+        timeout_s: float = CALL_TIMEOUT_S,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         parts = urlsplit(url)
@@ -58,6 +59,7 @@ class Transport:
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._patience_s = patience_s
         self._first_contact_s = patience_s if first_contact_s is None else first_contact_s
+        self._timeout_s = timeout_s
         self._sleep = sleep
         self._kept: http.client.HTTPConnection | None = None
 
@@ -135,7 +137,7 @@ class Transport:
         self, method: str, target: str, payload: bytes | None, headers: dict[str, str]
     ) -> Answer:
         fresh = self._kept is None
-        connection = self._kept or self._connect(CALL_TIMEOUT_S)
+        connection = self._kept or self._connect(self._timeout_s)
         self._kept = None  # kept again only after a whole answer
         try:
             connection.request(method, target, payload, headers)

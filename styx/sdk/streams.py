@@ -12,31 +12,48 @@ from styx.sdk import failures
 from styx.sdk.transport import PATIENCE_S, RETRY_BASE_S, RETRY_CAP_S, Query, Transport
 from styx.wire import http as wire
 
+OFFSET_HEADER: Final = "X-Log-Offset"  # of the first byte of an answer
 _DATA: Final = b"data:"
 _SSE: Final = {"Accept": "text/event-stream"}
 _AWAY: Final = (failures.Unreachable, LimitReached)  # of a server that comes back
 
 
-def read(transport: Transport, path: str, query: Query, offset: int = 0) -> Iterator[bytes]:
-    """One stream of one attempt from `offset` on, each byte once, however often the line breaks.
+class Output:
+    """One stream of one attempt, piece by piece: each byte once, however often the line breaks.
 
-    Raises: Unreachable, when the server stayed away for `PATIENCE_S`; the RequestErrors.
+    Iterating raises Unreachable when the server stayed away for `PATIENCE_S`, and the RequestErrors.
     """
-    patience = _Patience()
-    while True:
-        try:
-            with transport.stream(path, {**query, "offset": offset}) as stream:
-                patience.renew()
-                while piece := stream.read():
-                    offset += len(piece)
-                    yield piece
-                return
-        except _AWAY as error:
-            patience.wait(error)
-        except failures.ServerFailed as error:
-            if error.status < 500:
-                raise
-            patience.wait(error)
+
+    def __init__(self, transport: Transport, path: str, query: Query, offset: int) -> None:
+        self.offset = (
+            offset  # of the next byte; behind a `tail` known once the first piece is there
+        )
+        self._transport = transport
+        self._path = path
+        self._query = query
+
+    def __iter__(self) -> Iterator[bytes]:
+        patience = _Patience()
+        query = self._query if self._query.get("tail") else self._from_offset()
+        while True:
+            try:
+                with self._transport.stream(self._path, query) as stream:
+                    patience.renew()
+                    self.offset = int(stream.headers.get(OFFSET_HEADER, self.offset))
+                    while piece := stream.read():
+                        self.offset += len(piece)
+                        yield piece
+                    return
+            except _AWAY as error:
+                patience.wait(error)
+            except failures.ServerFailed as error:
+                if error.status < 500:
+                    raise
+                patience.wait(error)
+            query = self._from_offset()
+
+    def _from_offset(self) -> Query:
+        return {**self._query, "tail": None, "offset": self.offset}
 
 
 def events(transport: Transport, path: str, last_id: str = "") -> Iterator[wire.FeedEvent]:
@@ -52,6 +69,7 @@ def events(transport: Transport, path: str, last_id: str = "") -> Iterator[wire.
                         event = msgspec.json.decode(line[len(_DATA) :], type=wire.FeedEvent)
                         last_id = event.id
                         yield event
+                raise failures.Unreachable(transport.url, "the stream ended")
         except _AWAY as error:
             patience.wait(error)
 

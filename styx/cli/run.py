@@ -1,0 +1,114 @@
+"""`styx run`: submit one command, follow it, exit with its code."""
+
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from styx.cli import detach, exits, follow, options, render, session
+from styx.core import units
+from styx.core.spec import Priority
+from styx.sdk.client import Styx
+
+FILES: Final = (
+    ".yaml",
+    ".yml",
+    ".json",
+    ".toml",
+)  # `styx run FILE` with one of these is a task file
+
+
+@click.command(context_settings={"allow_interspersed_args": False})
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.option("--name", help="What to call it; from the command unless given.")
+@click.option("-e", "--env", type=options.PAIR, multiple=True, help="An environment variable.")
+@click.option(
+    "--cpus", type=options.text("cores", units.cpus_milli), help="Cores, such as 4 or 0.5."
+)
+@click.option(
+    "--memory", type=options.text("size", units.size_bytes), help="GiB, or a size such as 512MiB."
+)
+@click.option("--gpus", type=options.text("gpus", units.gpus), help="Such as 1, A100 or A100:8.")
+@click.option(
+    "--disk", type=options.text("size", units.size_bytes), help="GiB, or a size such as 100GB."
+)
+@click.option("--arch", type=options.text("arch", units.arch), help="x86_64 or arm64.")
+@click.option("--priority", type=click.Choice([*Priority]), help="Within the queue.")
+@click.option("--timeout", type=options.DURATION, help="Of one try, such as 90m.")
+@click.option("--queue-timeout", type=options.DURATION, help="Of waiting for room.")
+@click.option("--retries", type=click.IntRange(0), help="Further tries after its own failures.")
+@click.option("--num-nodes", type=click.IntRange(1), help="A gang of so many agents.")
+@click.option(
+    "--array", type=click.IntRange(1), help="So many tasks, told apart by STYX_ARRAY_INDEX."
+)
+@click.option("--label", type=options.PAIR, multiple=True, help="For finding it again.")
+@click.option(
+    "--workdir", type=click.Path(), help="The directory to run in, on the agent's machine."
+)
+@click.option("--idempotency-key", help="Running the same key again gives the same task.")
+@click.option(
+    "-d", "--detach", "detached", is_flag=True, help="Print the task's id and do not follow."
+)
+def run(command: tuple[str, ...], detached: bool, idempotency_key: str | None, **given: Any) -> int:
+    """Run COMMAND [ARG…], print what it prints, exit with its code.
+
+    Options come first: everything from the first word that is no option is the command, verbatim.
+    One word that names a YAML, TOML or JSON file is a file of tasks.
+    """
+    if len(command) == 1 and command[0].endswith(FILES) and Path(command[0]).is_file():
+        return _file(command[0], detached=detached, key=idempotency_key, given=given)
+    with session.connect_or_start() as styx:
+        key = idempotency_key or ""
+        document = _document(command, given, local=session.is_local(styx))
+        if given["array"]:
+            job = styx.submit_job({"tasks": [document]}, key=key)
+            session.warn(job.warnings)
+            return _print_id(job.job_id) if detached else follow.job(styx, job.job_id)
+        task = styx.submit(document, key=key)
+        session.warn(task.warnings)
+        return _print_id(task.task_id) if detached else _follow_task(styx, task.task_id)
+
+
+def _file(path: str, *, detached: bool, key: str | None, given: dict[str, Any]) -> int:
+    """`styx submit` is the one that reads files."""
+    if extra := [f"--{name.replace('_', '-')}" for name, value in given.items() if value]:
+        raise click.UsageError(f"{extra[0]} belongs into {path}: a file holds its own options")
+    context = click.get_current_context()
+    group = context.find_root().command
+    assert isinstance(group, click.Group), "`run` is a sub-command"
+    submit = group.get_command(context, "submit")
+    assert submit is not None, "`submit` is one, too"
+    return context.invoke(submit, file=path, follow_tasks=not detached, idempotency_key=key)
+
+
+def _document(command: tuple[str, ...], given: dict[str, Any], *, local: bool) -> dict[str, Any]:
+    resources = {name: given[name] for name in ("cpus", "memory", "gpus", "disk", "arch")}
+    workdir = given["workdir"]
+    if workdir is None and local:
+        workdir = "."  # this machine's own server: run where the user stands, as a shell would
+    fields = {
+        "name": given["name"],
+        "command": command[0],
+        "args": list(command[1:]),
+        "env": dict(given["env"]),
+        "resources": {name: value for name, value in resources.items() if value is not None},
+        "workdir": str(Path(workdir).absolute()) if workdir else None,
+        "labels": dict(given["label"]),
+        **{
+            name: given[name]
+            for name in ("priority", "timeout", "queue_timeout", "retries", "num_nodes", "array")
+        },
+    }
+    return {name: value for name, value in fields.items() if value not in (None, {}, [])}
+
+
+def _follow_task(styx: Styx, task_id: str) -> int:
+    with detach.on_interrupt(task_id, lambda: styx.another().cancel(task_id)):
+        ended = follow.task(styx, task_id, follow.VERBATIM, explain=True)
+    follow.tell_end(ended)
+    return exits.of_task(ended)
+
+
+def _print_id(id_: str) -> int:
+    render.line(id_)
+    return exits.FINE

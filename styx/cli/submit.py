@@ -1,0 +1,71 @@
+"""`styx submit`: a file of tasks."""
+
+from pathlib import Path
+from typing import Any, cast
+
+import click
+
+from styx.cli import documents, exits, follow, options, render, session
+from styx.errors import InvalidSpec
+from styx.sdk.client import Styx
+from styx.wire import http as wire
+
+
+@click.command()
+@click.argument("file", type=click.Path(allow_dash=True))
+@click.option("--wait", is_flag=True, help="Wait for the job, exit with its code.")
+@click.option("--follow", "follow_tasks", is_flag=True, help="Also print what its tasks print.")
+@click.option("--idempotency-key", help="Submitting the same key again gives the same job.")
+@options.output
+def submit(
+    file: str,
+    wait: bool = False,
+    follow_tasks: bool = False,
+    idempotency_key: str | None = None,
+    output: str = "name",
+) -> int:
+    """Submit FILE (YAML, TOML or JSON; - is standard input) and print the job's id.
+
+    A file holds one task, or a job with `tasks`.
+    """
+    document = documents.read(file)
+    with session.connect_or_start() as styx:
+        job = _submit(styx, document, idempotency_key or "")
+        session.warn(job.warnings)
+        if follow_tasks:
+            return follow.job(styx, job.job_id)
+        if output in {"table", "wide", "name"}:
+            render.line(job.job_id)
+        else:
+            render.value(job, output)
+        if not wait:
+            return exits.FINE
+        styx.wait_job(job.job_id)
+        return follow.exit_of_job(styx, job.job_id)
+
+
+def _submit(styx: Styx, document: documents.TaskFile, key: str) -> wire.JobSubmitted:
+    job, below = document.content, ""
+    if "tasks" not in job:
+        job, below = {"name": job.get("name"), "tasks": [job]}, "tasks[0]"
+    if session.is_local(styx):
+        _stand_here(job["tasks"])
+    try:
+        return styx.submit_job(job, key=key)
+    except InvalidSpec as error:
+        raise document.located(error, below=below) from error
+
+
+def _stand_here(tasks: object) -> None:
+    """On this machine's own server tasks run where the user stands, as a shell's commands do.
+
+    What is no task is left for the server to refuse.
+    """
+    if isinstance(tasks, dict):
+        tasks = list(cast("dict[str, object]", tasks).values())
+    for task in cast("list[object]", tasks) if isinstance(tasks, list) else ():
+        if not isinstance(task, dict):
+            continue
+        fields = cast("dict[str, Any]", task)
+        if isinstance(workdir := fields.get("workdir", "."), str):
+            fields["workdir"] = str(Path(workdir).absolute())

@@ -1,0 +1,257 @@
+"""The typed client of the HTTP API: what the CLI, scripts and notebooks call.
+
+    with Styx() as styx:
+        task_id = styx.submit({"name": "x", "command": "nvidia-smi"}).task_id
+        for piece in styx.logs(task_id, follow=True):
+            sys.stdout.buffer.write(piece)
+        styx.wait(task_id, check=True)
+
+Every id argument takes an id, a unique prefix of at least four characters, a name, or `last`.
+"""
+
+import math
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, Self, TypeVar
+from urllib.parse import quote, urlsplit
+
+import msgspec
+
+from styx import __version__, config
+from styx.sdk import address, failures, streams
+from styx.sdk.transport import CALL_TIMEOUT_S, PATIENCE_S, Answer, Query, Transport
+from styx.wire import http as wire
+
+BASE: Final = "/api/v1"
+PAGE: Final = 1_000  # rows a request; the server's largest
+POLL_FIRST_S: Final = 0.02  # a quick task is seen at once,
+POLL_LAST_S: Final = 1.0  # a long one costs a request a second
+TAIL: Final = 20  # lines of standard error in a `TaskFailed`
+_NEXT: Final = re.compile(r'<([^>]*)>;\s*rel="?next"?')
+
+T = TypeVar("T")
+Document = Mapping[str, Any]
+
+
+class Styx:
+    """A client of one server; without arguments, of the configured or the local one.
+
+    Waits up to `patience_s` for a server that is away or busy, repeating the request: a submit is
+    never done twice. Not for use by several threads at once.
+
+    Raises from every method: Unreachable, ServerFailed, and the RequestErrors (NotFound, …).
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        token: str | None = None,
+        *,
+        patience_s: float = PATIENCE_S,
+        first_contact_s: float | None = None,
+        timeout_s: float = CALL_TIMEOUT_S,
+    ) -> None:
+        if url is None or token is None:
+            found = address.find(config.load().config, url)
+            url, token = found.url, found.token if token is None else token
+        self.url = address.checked(url)
+        self._token = token
+        self._patience_s = patience_s
+        self._transport = Transport(
+            self.url,
+            token,
+            patience_s=patience_s,
+            first_contact_s=first_contact_s,
+            timeout_s=timeout_s,
+        )
+
+    def health(self) -> wire.Health:
+        return self._read(wire.Health, "/health", base="")
+
+    # --- submit -----------------------------------------------------------------------------------
+
+    def submit(self, task: Document, *, key: str = "") -> wire.Submitted:
+        """Submit one task, as `POST /tasks` takes it. The same `key` again gives the same task."""
+        return self._post(wire.Submitted, "/tasks", body=task, key=key)
+
+    def submit_job(self, job: Document, *, key: str = "") -> wire.JobSubmitted:
+        return self._post(wire.JobSubmitted, "/jobs", body=job, key=key)
+
+    # --- tasks ------------------------------------------------------------------------------------
+
+    def task(self, task_id: str) -> wire.TaskDetail:
+        return self._read(wire.TaskDetail, f"/tasks/{_segment(task_id)}")
+
+    def tasks(self, *, limit: int | None = None, **filters: str | None) -> Iterator[wire.TaskView]:
+        """Newest first, page by page; filters are status, job, label, name, since."""
+        return self._pages(wire.TaskView, "/tasks", filters, limit)
+
+    def cancel(self, task_id: str, *, force: bool = False) -> wire.CancelAccepted:
+        query: Query = {"force": "true" if force else None}
+        return self._post(wire.CancelAccepted, f"/tasks/{_segment(task_id)}/cancel", query=query)
+
+    def retry(self, task_id: str) -> wire.Submitted:
+        return self._post(wire.Submitted, f"/tasks/{_segment(task_id)}/retry")
+
+    def explain(self, task_id: str) -> wire.Explanation:
+        return self._read(wire.Explanation, f"/tasks/{_segment(task_id)}/explain")
+
+    def history(self, task_id: str) -> list[wire.HistoryView]:
+        return self._read(list[wire.HistoryView], f"/tasks/{_segment(task_id)}/events")
+
+    def wait(
+        self, task_id: str, *, timeout_s: float | None = None, check: bool = False
+    ) -> wire.TaskDetail:
+        """Return the task once it is over. Raises: TimeoutError; with `check` also TaskFailed."""
+        over = _until(
+            lambda: self.task(task_id), lambda row: row.status in wire.TERMINAL, timeout_s
+        )
+        if check and over.status != "succeeded":
+            raise failures.TaskFailed(over, b"".join(self.logs(over.id, stream="err", tail=TAIL)))
+        return over
+
+    def logs(
+        self, task_id: str, *, stream: str = "out", follow: bool = False, tail: int | None = None
+    ) -> Iterator[bytes]:
+        """One stream (`out` or `err`) of the last attempt, exactly as the task wrote it.
+
+        `follow` goes on until the attempt is over. `tail` begins so many lines before the end.
+        """
+        return iter(self.output(task_id, stream, follow=follow, tail=tail))
+
+    def output(
+        self,
+        task_id: str,
+        stream: str,
+        *,
+        attempt: int | None = None,
+        offset: int = 0,
+        tail: int | None = None,
+        follow: bool = False,
+    ) -> streams.Output:
+        """As `logs`, of any attempt and from any byte on. May be read in a thread of its own."""
+        query: Query = {"stream": stream, "attempt": attempt, "tail": tail}
+        query["follow"] = 1 if follow else None
+        path = f"{BASE}/tasks/{_segment(task_id)}/logs"
+        return streams.Output(self._transport, path, query, offset)
+
+    # --- jobs -------------------------------------------------------------------------------------
+
+    def job(self, job_id: str) -> wire.JobView:
+        return self._read(wire.JobView, f"/jobs/{_segment(job_id)}")
+
+    def jobs(self, *, limit: int | None = None, **filters: str | None) -> Iterator[wire.JobView]:
+        return self._pages(wire.JobView, "/jobs", filters, limit)
+
+    def cancel_job(self, job_id: str, *, force: bool = False) -> wire.CancelAccepted:
+        query: Query = {"force": "true" if force else None}
+        return self._post(wire.CancelAccepted, f"/jobs/{_segment(job_id)}/cancel", query=query)
+
+    def wait_job(self, job_id: str, *, timeout_s: float | None = None) -> wire.JobView:
+        """Return the job once all its tasks are over. Raises: TimeoutError."""
+        return _until(lambda: self.job(job_id), lambda row: row.finished_at is not None, timeout_s)
+
+    # --- agents and events ------------------------------------------------------------------------
+
+    def agents(
+        self, *, limit: int | None = None, **filters: str | None
+    ) -> Iterator[wire.AgentView]:
+        return self._pages(wire.AgentView, "/agents", filters, limit)
+
+    def agent(self, agent_id: str) -> wire.AgentView:
+        return self._read(wire.AgentView, f"/agents/{_segment(agent_id)}")
+
+    def drain(self, agent_id: str) -> wire.AgentView:
+        return self._post(wire.AgentView, f"/agents/{_segment(agent_id)}/drain")
+
+    def resume(self, agent_id: str) -> wire.AgentView:
+        return self._post(wire.AgentView, f"/agents/{_segment(agent_id)}/resume")
+
+    def events(self, *, last_id: str = "") -> Iterator[wire.FeedEvent]:
+        """Changes as they happen, without end; goes on after `last_id`, also over broken lines."""
+        return streams.events(self._transport, f"{BASE}/events", last_id)
+
+    # --- the client itself ------------------------------------------------------------------------
+
+    def another(self) -> Self:
+        """A client of the same server, for another thread."""
+        return type(self)(self.url, self._token, patience_s=self._patience_s)
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _read(self, model: type[T], path: str, *, base: str = BASE) -> T:
+        return _decoded(self._transport.call("GET", base + path), model)
+
+    def _post(
+        self,
+        model: type[T],
+        path: str,
+        *,
+        query: Query | None = None,
+        body: object = None,
+        key: str = "",
+    ) -> T:
+        # One key for all repeats of this call: whatever breaks, it is done once.
+        key = key or os.urandom(16).hex()
+        answer = self._transport.call("POST", BASE + path, query=query, body=body, key=key)
+        return _decoded(answer, model)
+
+    def _pages(
+        self, model: type[T], path: str, filters: Mapping[str, str | None], limit: int | None
+    ) -> Iterator[T]:
+        left = sys.maxsize if limit is None else limit
+        target: str | None = BASE + path
+        query: Query = {**filters, "limit": min(PAGE, left)}
+        while target and left > 0:
+            answer = self._transport.call("GET", target, query=query)
+            rows = _decoded(answer, list[model])
+            yield from rows[:left]
+            left -= len(rows)
+            target, query = _next_page(answer), {}
+
+
+def _decoded(answer: Answer, model: type[T]) -> T:
+    try:
+        return msgspec.json.decode(answer.body, type=model)
+    except msgspec.MsgspecError as error:
+        raise failures.ServerFailed(
+            f"not the answer that was expected: {error}",
+            status=answer.status,
+            hint=f"this is styx {__version__}; is the server another version?",
+        ) from error
+
+
+def _next_page(answer: Answer) -> str | None:
+    """The path and query of `Link: <…>; rel="next"`."""
+    found = _NEXT.search(answer.headers.get("Link", ""))
+    if found is None:
+        return None
+    parts = urlsplit(found[1])
+    return f"{parts.path}?{parts.query}"
+
+
+def _until(look: Callable[[], T], done: Callable[[T], bool], timeout_s: float | None) -> T:
+    deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
+    pause_s = POLL_FIRST_S
+    while not done(found := look()):
+        left_s = deadline - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError(f"not over after {timeout_s:g} s")
+        time.sleep(min(pause_s, left_s))
+        pause_s = min(POLL_LAST_S, pause_s * 1.5)
+    return found
+
+
+def _segment(reference: str) -> str:
+    """A reference as one segment of a path."""
+    return quote(reference, safe="")
