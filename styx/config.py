@@ -15,6 +15,8 @@ import msgspec
 from styx.errors import FieldError, InvalidSpec
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]  # 0 lets the kernel choose
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+Count = Annotated[int, msgspec.Meta(gt=0)]
 
 
 class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -23,15 +25,15 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     url: str = ""  # "" is the local server's; what agent, CLI and SDK talk to
     allowed_hosts: tuple[str, ...] = ()  # beside the local names: what a Host header may say
     cors_origins: tuple[str, ...] = ()
-    max_body_bytes: int = 16 << 20
+    max_body_bytes: Count = 16 << 20
     behind_tls_proxy: bool = False
-    graceful_stop_s: float = 5.0
+    graceful_stop_s: Seconds = 5.0
 
 
 class Database(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     url: str = ""  # "" is a private Postgres under `home`
-    pool_size: int = 8
-    statement_timeout_s: float = 10.0
+    pool_size: Count = 8
+    statement_timeout_s: Seconds = 10.0
 
 
 class Auth(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -40,28 +42,30 @@ class Auth(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Scheduler(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    suspect_after_s: float = 15.0
-    lost_after_s: float = 300.0
-    redrive_s: float = 5.0
-    reserve_after_s: float = 30.0  # so long at the head of its queue: an agent is kept free for it
-    retry_base_s: float = 10.0
-    retry_cap_s: float = 600.0
+    suspect_after_s: Seconds = 15.0
+    lost_after_s: Seconds = 300.0
+    redrive_s: Seconds = 5.0
+    reserve_after_s: Seconds = (
+        30.0  # so long at the head of its queue: an agent is kept free for it
+    )
+    retry_base_s: Seconds = 10.0
+    retry_cap_s: Seconds = 600.0
 
 
 class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str = ""  # "" is generated once and kept
     home: str = ""  # "" is `home`/agent
-    cpus: float | None = None  # None is what the machine has
-    memory_gib: float | None = None
-    gpus: int | None = None
+    cpus: Annotated[float, msgspec.Meta(gt=0)] | None = None  # None is what the machine has
+    memory_gib: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    gpus: Annotated[int, msgspec.Meta(ge=0)] | None = None
     labels: dict[str, str] = {}
-    spool_bytes_per_attempt: int = 256 << 20
+    spool_bytes_per_attempt: Count = 256 << 20
 
 
 class Logs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     level: Literal["debug", "info", "warning", "error"] = "info"  # of server, agent and CLI
-    segment_bytes: int = 256 << 20
-    max_attempt_bytes: int = 1 << 30
+    segment_bytes: Count = 256 << 20
+    max_attempt_bytes: Count = 1 << 30
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -153,7 +157,7 @@ def load(
         values[key], origins[key] = _checked(key, value, flag), flag
     for key in PATHS & values.keys():
         # A relative path means the directory of this process, not of the ones it starts.
-        values[key] = str(Path(str(values[key])).expanduser().absolute())
+        values[key] = values[key] and str(Path(str(values[key])).expanduser().absolute())
     config = msgspec.convert(_nested(values), Config)
     origins = {key: origins.get(key, DEFAULT) for key in KEYS}
     return Loaded(config, origins, str(path.absolute()) if path else "")
