@@ -21,7 +21,7 @@ class Database:
         self.term = term
         self.query = Query(readers)
         self.writers = writers
-        self._readers = readers
+        self.readers = readers
         self._unsure = False  # whether a write of ours, whose outcome is unknown, may still land
 
     @classmethod
@@ -74,7 +74,7 @@ class Database:
             async with pool.using(self.writers) as connection:
                 self.term = await leader.refence(connection, self.term)
             self._unsure = False
-        async with pool.using(self._readers) as connection:
+        async with pool.using(self.readers) as connection:
             return await live.load(connection)
 
     async def renew_lease(self) -> None:
@@ -87,6 +87,6 @@ class Database:
         with contextlib.suppress(StoreError):
             async with pool.using(self.writers) as connection:
                 await leader.release(connection, self.term)
-        for connections in (self.writers, self._readers):
+        for connections in (self.writers, self.readers):
             with contextlib.suppress(StoreError), pool.translated():
                 await pool.close(connections)
