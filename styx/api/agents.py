@@ -5,16 +5,18 @@ from typing import Annotated, Final
 import msgspec
 from litestar import Response
 
-from styx.api import page, views
+from styx.api import page, route, views
 from styx.api.backend import Backend
 from styx.api.finding import by_reference
-from styx.api.route import FINDING, Call, Route, read_query, reference, reply
+from styx.api.route import CHANGING, FINDING, Call, read_query, reference, reply
 from styx.core import event
 from styx.core.agent import Agent, AgentState
 from styx.core.attempt import TERMINAL
 from styx.core.ids import AgentId
-from styx.errors import LimitReached, NotFound
+from styx.errors import NotFound
 from styx.wire import http
+
+PATH: Final = "/api/v1/agents"
 
 
 class AgentsQuery(page.PageQuery, frozen=True):
@@ -28,38 +30,12 @@ class Agents:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
 
-    def routes(self) -> list[Route]:
-        found = FINDING
-        changed = (*FINDING, LimitReached)
-        path: Final = "/api/v1/agents"
-        view = http.AgentView
-        return [
-            Route(
-                "GET", path, "listAgents", "List agents", self.list, list[view], query=AgentsQuery
-            ),
-            Route("GET", f"{path}/{{id}}", "getAgent", "One agent", self.get, view, refuses=found),
-            Route(
-                "POST",
-                f"{path}/{{id}}/drain",
-                "drainAgent",
-                "Give it no new tasks",
-                self.drain,
-                view,
-                refuses=changed,
-            ),
-            Route(
-                "POST",
-                f"{path}/{{id}}/resume",
-                "resumeAgent",
-                "Let it take tasks again",
-                self.resume,
-                view,
-                refuses=changed,
-            ),
-        ]
+    @route.get(PATH, "listAgents", list[http.AgentView], query=AgentsQuery)
+    async def browse(self, call: Call) -> Response[bytes]:
+        """List agents.
 
-    async def list(self, call: Call) -> Response[bytes]:
-        """In the order in which they first joined."""
+        In the order in which they first joined.
+        """
         asked = read_query(call, AgentsQuery)
         wanted = frozenset(asked.status) or frozenset(AgentState) - {AgentState.GONE}
         agents = sorted(
@@ -70,14 +46,22 @@ class Agents:
         shown = [self._view(agent) for agent in later[: asked.limit]]
         return page.answer(call, shown, more=len(later) > asked.limit)
 
+    @route.get(f"{PATH}/{{id}}", "getAgent", http.AgentView, refuses=FINDING)
     async def get(self, call: Call) -> Response[bytes]:
+        """One agent."""
         return reply(self._view(self._find(call)))
 
+    @route.post(f"{PATH}/{{id}}/drain", "drainAgent", http.AgentView, refuses=CHANGING)
     async def drain(self, call: Call) -> Response[bytes]:
-        """What runs there runs on; nothing new is sent. It survives the agent's reconnects."""
+        """Give it no new tasks.
+
+        What runs there runs on; nothing new is sent. It survives the agent's reconnects.
+        """
         return await self._wish(call, drain=True)
 
+    @route.post(f"{PATH}/{{id}}/resume", "resumeAgent", http.AgentView, refuses=CHANGING)
     async def resume(self, call: Call) -> Response[bytes]:
+        """Let it take tasks again."""
         return await self._wish(call, drain=False)
 
     async def _wish(self, call: Call, *, drain: bool) -> Response[bytes]:

@@ -5,9 +5,9 @@ from typing import Annotated, Final
 import msgspec
 from litestar import Response
 
-from styx.api import stream
+from styx.api import route, stream
 from styx.api.backend import Backend
-from styx.api.route import Call, Route, read_query, visit
+from styx.api.route import Call, read_query, visit
 from styx.wire import http
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -23,24 +23,19 @@ class Events:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
 
-    def routes(self) -> list[Route]:
-        return [
-            Route(
-                "GET",
-                "/api/v1/events",
-                "followEvents",
-                "Every change, as it happens",
-                self.follow,
-                http.FeedEvent,
-                query=EventsQuery,
-                headers={"last-event-id": "The id of the last event seen."},
-                media_types=(stream.EVENT_STREAM,),
-            )
-        ]
-
+    @route.get(
+        "/api/v1/events",
+        "followEvents",
+        http.FeedEvent,
+        query=EventsQuery,
+        headers={"last-event-id": "The id of the last event seen."},
+        media_types=(stream.EVENT_STREAM,),
+    )
     async def follow(self, call: Call) -> Response[bytes]:
-        """One event for each change of a task, a job or an agent; `id` resumes where a reader fell
-        off. An event `reset` says that changes were missed: list again, then go on.
+        """Every change, as it happens.
+
+        One event for each change of a task, a job or an agent; `id` resumes where a reader fell off.
+        An event `reset` says that changes were missed: list again, then go on.
         """
         asked = read_query(call, EventsQuery)
         visit(call).stay()

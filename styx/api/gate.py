@@ -10,6 +10,7 @@ import re
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Final
+from urllib.parse import unquote
 
 from styx.api import problems
 from styx.api.asgi import Application, Headers, Message, Receive, Scope, Send
@@ -25,6 +26,7 @@ BUSY_LIMIT: Final = 512  # requests being worked on; beyond, 503
 OPEN_LIMIT: Final = 4_096  # with those that only wait or stream; beyond, 503
 LINGER_S: Final = 2.0  # for a refused body to end, so that its sender reads the refusal
 
+ENCODED_SLASH: Final = "%2F"  # in the path of a request, once it is here
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _NOSNIFF: Final = (b"x-content-type-options", b"nosniff")
 _EXPOSED: Final = b"X-Request-Id, Link, Retry-After, ETag"
@@ -122,6 +124,8 @@ class Gate:
         if scope["method"] == "OPTIONS":
             await respond(answer, problems.Answer(200, _PREFLIGHT, b""))
             return
+        if b"%2f" in scope["raw_path"].lower():
+            scope = {**scope, "path": _path(scope["raw_path"])}
         if scope["method"] == "HEAD":  # the HTTP server leaves the body out
             scope = {**scope, "method": "GET"}
         visit.work()
@@ -211,6 +215,12 @@ class Gate:
                 (b"vary", b"origin"),
             ]
         return added
+
+
+def _path(raw: bytes) -> str:
+    """A slash within a segment stays part of it: `sweep/3` is the name of one task."""
+    segments = (unquote(segment) for segment in raw.decode("ascii").split("/"))
+    return "/".join(segment.replace("/", ENCODED_SLASH) for segment in segments)
 
 
 def _request_id(headers: dict[bytes, bytes]) -> str:

@@ -3,8 +3,9 @@
 from litestar import Response
 
 from styx import __version__
+from styx.api import route
 from styx.api.backend import Backend
-from styx.api.route import Call, Route, reply
+from styx.api.route import Call, reply
 from styx.wire import http
 
 SERVICE = "styx-server"
@@ -14,28 +15,17 @@ class Health:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
 
-    def routes(self) -> list[Route]:
-        return [
-            Route(
-                "GET", "/health", "getHealth", "Does it live?", self.health, http.Health, open=True
-            ),
-            Route(
-                "GET",
-                "/readyz",
-                "getReady",
-                "Can it work?",
-                self.ready,
-                http.Ready,
-                also={503: "It cannot"},
-                open=True,
-            ),
-        ]
-
+    @route.get("/health", "getHealth", http.Health, open=True)
     async def health(self, _: Call) -> Response[bytes]:
+        """Does the server live?"""
         return reply(http.Health(status="healthy", version=__version__, service=SERVICE))
 
+    @route.get("/readyz", "getReady", http.Ready, also={503: "It cannot"}, open=True)
     async def ready(self, _: Call) -> Response[bytes]:
-        """Whether what is submitted would be accepted: the database answers, and this server leads."""
+        """Can the server work?
+
+        Whether what is submitted would be accepted: the database answers, and this server leads.
+        """
         engine = self._backend.engine
         answer = http.Ready(
             ready=engine.leading,

@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl, urlencode
 import msgspec
 from litestar import Response
 
+from styx.api import finding, problems
 from styx.api.route import JSON, Call
 
 MAX: Final = 1_000
@@ -20,6 +21,13 @@ class PageQuery(msgspec.Struct, frozen=True):
     after: Annotated[
         str, msgspec.Meta(description="The last id of the page before; `Link` has it ready.")
     ] = ""
+
+
+def after(asked: PageQuery) -> str:
+    """Raises: HttpRefusal."""
+    if not finding.is_id(asked.after):
+        raise problems.wrong_parameter("after", "expected the id of the last one seen")
+    return asked.after
 
 
 def answer(call: Call, shown: Sequence[Any], *, more: bool) -> Response[bytes]:

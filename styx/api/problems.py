@@ -131,6 +131,11 @@ def answer(error: Exception, request_id: str) -> Answer:
     return Answer(kind.status, _headers(error, kind), _encoder.encode(problem))
 
 
+def wrong_parameter(name: str, message: str) -> HttpRefusal:
+    """Of the query."""
+    return HttpRefusal(f"{name}: {message}", errors=[http.ProblemField(name, message)])
+
+
 def _headers(error: Exception, kind: Kind) -> Headers:
     headers: Headers = [(b"content-type", MEDIA_TYPE.encode())]
     if isinstance(error, LimitReached):

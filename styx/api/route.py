@@ -2,7 +2,7 @@
 
 import functools
 import typing
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl
@@ -11,17 +11,18 @@ import msgspec
 from litestar import Request, Response
 
 from styx.api import problems
-from styx.api.gate import Visit
+from styx.api.gate import ENCODED_SLASH, Visit
 from styx.core.fields import did_you_mean
 from styx.errors import (
     Conflict,
     Forbidden,
+    InvalidSpec,
+    LimitReached,
     NotFound,
     RequestError,
     StoreUnavailable,
     Unauthenticated,
 )
-from styx.wire import http
 
 JSON: Final = "application/json"
 QUERY_BYTES: Final = 8 << 10
@@ -31,8 +32,14 @@ Handler = Callable[[Call], Awaitable[Response[Any]]]
 Refusals = tuple[type[RequestError], ...]
 
 FINDING: Final[Refusals] = (NotFound, Conflict)  # of a route that names its object by a reference
+CHANGING: Final[Refusals] = (*FINDING, LimitReached)
+SUBMITTING: Final[Refusals] = (InvalidSpec, Conflict, LimitReached)
+KEY: Final = {"idempotency-key": "Makes a repeated request the same one: it is done once."}
+REPEATED: Final = {200: "Done before, by the same key"}
+OVER: Final = {200: "It was over already"}
 Q = TypeVar("Q", bound=msgspec.Struct)
 
+_DECLARED: Final = "styx_route"
 _encoder: Final = msgspec.json.Encoder()
 
 
@@ -42,19 +49,21 @@ class NoQuery(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Route:
+    """`answer` is the type of a good answer. `also` are other good statuses; `headers` those that it
+    takes; `refuses` what it may raise beyond what every route may.
+    """
+
     method: str
     path: str
     operation_id: str
-    summary: str
-    handler: Handler
-    answer: Any  # the type of the answer
-    query: type[msgspec.Struct] = NoQuery
-    headers: Mapping[str, str] = field(default_factory=dict[str, str])  # taken, with what they mean
+    answer: Any
     status: int = 200
-    also: Mapping[int, str] = field(default_factory=dict[int, str])  # other good answers
-    media_types: tuple[str, ...] = (JSON,)
+    query: type[msgspec.Struct] = NoQuery
     body: Any = None  # the type of the request's body
     example: Any = None  # of the body
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    also: Mapping[int, str] = field(default_factory=dict[int, str])
+    media_types: tuple[str, ...] = (JSON,)
     refuses: Refusals = ()
     open: bool = False  # to everybody
 
@@ -76,6 +85,34 @@ class Route:
         return sorted(kinds | {problems.Overloaded.kind, problems.INTERNAL})
 
 
+H = TypeVar("H", bound=Callable[..., Awaitable[Response[Any]]])
+
+
+def get(path: str, operation_id: str, answer: Any, **more: Any) -> Callable[[H], H]:
+    """Declare a method to be the handler of a route; its docstring describes it, first line first."""
+    return _declared(Route("GET", path, operation_id, answer, **more))
+
+
+def post(path: str, operation_id: str, answer: Any, **more: Any) -> Callable[[H], H]:
+    return _declared(Route("POST", path, operation_id, answer, **more))
+
+
+def of(part: object) -> Iterator[tuple[Route, Handler]]:
+    """The routes that the methods of an object were declared to handle, in their order."""
+    for name, method in vars(type(part)).items():
+        route = getattr(method, _DECLARED, None)
+        if isinstance(route, Route):
+            yield route, getattr(part, name)
+
+
+def _declared(route: Route) -> Callable[[H], H]:
+    def declare(method: H) -> H:
+        setattr(method, _DECLARED, route)
+        return method
+
+    return declare
+
+
 def reply(
     value: object, status: int = 200, headers: dict[str, str] | None = None
 ) -> Response[bytes]:
@@ -88,7 +125,7 @@ def visit(call: Call) -> Visit:
 
 def reference(call: Call) -> str:
     """What stands for the object in the path: an id, a prefix of one, a name, or `last`."""
-    return call.path_params["id"]
+    return call.path_params["id"].replace(ENCODED_SLASH, "/")
 
 
 def read_query(call: Call, model: type[Q]) -> Q:
@@ -104,7 +141,7 @@ def read_query(call: Call, model: type[Q]) -> Q:
     for key, value in parse_qsl(raw.decode("latin-1"), keep_blank_values=True):
         if key not in model.__struct_fields__:
             near = did_you_mean(key, model.__struct_fields__)
-            raise _wrong(key, f"no such parameter{near}")
+            raise problems.wrong_parameter(key, f"no such parameter{near}")
         if key in lists:
             given.setdefault(key, []).extend(part for part in value.split(",") if part)
         else:
@@ -113,27 +150,10 @@ def read_query(call: Call, model: type[Q]) -> Q:
         return msgspec.convert(given, model, strict=False)
     except msgspec.ValidationError as error:
         said, _, place = str(error).partition(" - at `$.")
-        raise _wrong(place.rstrip("`").partition("[")[0], said) from None
-
-
-def read_json(body: bytes) -> object:
-    """Raises: HttpRefusal."""
-    try:
-        return msgspec.json.decode(body)
-    except msgspec.DecodeError as error:
-        raise problems.HttpRefusal(
-            f"the body is not JSON: {error}", hint="an empty body is not JSON either"
-        ) from None
-    except (RecursionError, UnicodeDecodeError):
-        raise problems.HttpRefusal("the body is nested too deeply, or not UTF-8") from None
+        raise problems.wrong_parameter(place.rstrip("`").partition("[")[0], said) from None
 
 
 @functools.cache
 def _lists(model: type[msgspec.Struct]) -> frozenset[str]:
     hints = typing.get_type_hints(model)
     return frozenset(name for name, hint in hints.items() if typing.get_origin(hint) is tuple)
-
-
-def _wrong(place: str, message: str) -> problems.HttpRefusal:
-    fields = [http.ProblemField(place, message)]
-    return problems.HttpRefusal(f"{place}: {message}", errors=fields)

@@ -8,14 +8,17 @@ a content network, which a server without the internet cannot.
 import functools
 from collections.abc import Iterable, Sequence
 from html import escape
+from inspect import cleandoc
 from typing import Any, Final
 
 import msgspec
 from litestar import Response
 
-from styx.api import problems
-from styx.api.route import JSON, Call, Route, reply
+from styx.api import problems, route
+from styx.api.route import JSON, Call, Handler, Route, reply
 from styx.wire import http
+
+Described = tuple[Route, Handler]
 
 REF: Final = "#/components/schemas/{name}"
 _STYLE: Final = """
@@ -35,39 +38,35 @@ class Schema:
 
     def __init__(self, version: str) -> None:
         self._version = version
-        self._described: Sequence[Route] = ()
+        self._described: Sequence[Described] = ()
 
-    def describe(self, routes: Sequence[Route]) -> None:
+    def describe(self, routes: Sequence[Described]) -> None:
         self._described = routes
 
     @functools.cached_property
     def document(self) -> dict[str, Any]:
         return openapi(self._described, self._version)
 
-    async def json(self, _: Call) -> Response[bytes]:
-        return reply(self.document)
-
+    @route.get("/schema", "getDocs", str, media_types=("text/html",))
     async def page(self, _: Call) -> Response[str]:
+        """This page."""
         return Response(page(self.document), media_type="text/html", headers=_PAGE_HEADERS)
 
-    def routes(self) -> list[Route]:
-        return [
-            Route(
-                "GET", "/schema", "getDocs", "This page", self.page, str, media_types=("text/html",)
-            ),
-            Route(
-                "GET", "/schema/openapi.json", "getSchema", "OpenAPI 3.1", self.json, dict[str, Any]
-            ),
-        ]
+    @route.get("/schema/openapi.json", "getSchema", dict[str, Any])
+    async def json(self, _: Call) -> Response[bytes]:
+        """The same for machines: OpenAPI 3.1."""
+        return reply(self.document)
 
 
-def openapi(routes: Sequence[Route], version: str) -> dict[str, Any]:
+def openapi(described: Sequence[Described], version: str) -> dict[str, Any]:
+    routes = [taken for taken, _ in described]
     types = list(dict.fromkeys(_types(routes)))
     schemas, components = msgspec.json.schema_components(types, ref_template=REF)
     by_type = dict(zip(types, schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
-    for route in routes:
-        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, by_type)
+    for taken, handler in described:
+        operation = _operation(taken, cleandoc(handler.__doc__ or ""), by_type)
+        paths.setdefault(taken.path, {})[taken.method.lower()] = operation
     return {
         "openapi": "3.1.0",
         "info": {
@@ -78,7 +77,7 @@ def openapi(routes: Sequence[Route], version: str) -> dict[str, Any]:
         },
         "servers": [{"url": "/"}],
         "security": [{"bearer": []}],
-        "tags": [{"name": tag} for tag in dict.fromkeys(route.tag for route in routes)],
+        "tags": [{"name": tag} for tag in dict.fromkeys(taken.tag for taken in routes)],
         "paths": paths,
         "components": {
             "schemas": components,
@@ -112,66 +111,65 @@ def page(document: dict[str, Any]) -> str:
 
 def _types(routes: Iterable[Route]) -> Iterable[Any]:
     yield http.Problem
-    for route in routes:
-        yield route.answer
-        yield route.query
-        if route.body is not None:
-            yield route.body
+    for taken in routes:
+        yield taken.answer
+        if taken.body is not None:
+            yield taken.body
 
 
-def _operation(route: Route, schemas: dict[Any, dict[str, Any]]) -> dict[str, Any]:
+def _operation(
+    taken: Route, description: str, schemas: dict[Any, dict[str, Any]]
+) -> dict[str, Any]:
+    summary, _, more = description.partition("\n")
     operation: dict[str, Any] = {
-        "operationId": route.operation_id,
-        "tags": [route.tag],
-        "summary": route.summary,
-        "parameters": [*_path_parameters(route), *_query_parameters(route), *_headers(route)],
-        "responses": _responses(route, schemas),
+        "operationId": taken.operation_id,
+        "tags": [taken.tag],
+        "summary": summary,
+        "description": more.strip(),
+        "parameters": [*_path_parameters(taken), *_query_parameters(taken), *_headers(taken)],
+        "responses": _responses(taken, schemas),
     }
-    if route.handler.__doc__:
-        operation["description"] = route.handler.__doc__
-    if route.open:
+    if taken.open:
         operation["security"] = []
-    if route.body is not None:
-        content: dict[str, Any] = {"schema": schemas[route.body]}
-        if route.example is not None:
-            content["example"] = route.example
+    if taken.body is not None:
+        content: dict[str, Any] = {"schema": schemas[taken.body], "example": taken.example}
         operation["requestBody"] = {"required": True, "content": {JSON: content}}
     return operation
 
 
-def _responses(route: Route, schemas: dict[Any, dict[str, Any]]) -> dict[str, Any]:
-    good = {media_type: {"schema": schemas[route.answer]} for media_type in route.media_types}
-    responses: dict[str, Any] = {str(route.status): {"description": "Done", "content": good}}
-    for status, description in route.also.items():
+def _responses(taken: Route, schemas: dict[Any, dict[str, Any]]) -> dict[str, Any]:
+    good = {media_type: {"schema": schemas[taken.answer]} for media_type in taken.media_types}
+    responses: dict[str, Any] = {str(taken.status): {"description": "Done", "content": good}}
+    for status, description in taken.also.items():
         responses[str(status)] = {"description": description, "content": good}
-    for kind in route.kinds:
-        said = responses.get(str(kind.status), {}).get("description", "")
-        responses[str(kind.status)] = {
-            "description": f"{said}; {kind.title}" if said else kind.title,
-            "content": {problems.MEDIA_TYPE: {"schema": schemas[http.Problem]}},
-        }
+    refused = {problems.MEDIA_TYPE: {"schema": schemas[http.Problem]}}
+    for kind in taken.kinds:
+        response = responses.setdefault(str(kind.status), {"description": "", "content": {}})
+        said = response["description"]
+        response["description"] = f"{said}; {kind.title}" if said else kind.title
+        response["content"] = response["content"] | refused
     return responses
 
 
-def _path_parameters(route: Route) -> list[dict[str, Any]]:
-    if "{id}" not in route.path:
+def _path_parameters(taken: Route) -> list[dict[str, Any]]:
+    if "{id}" not in taken.path:
         return []
     said = "An id, a unique prefix of one, a name (the newest), or `last`"
     return [_parameter("id", "path", {"type": "string"}, said, required=True)]
 
 
-def _query_parameters(route: Route) -> list[dict[str, Any]]:
-    model = msgspec.json.schema(route.query)
-    fields = model["$defs"][route.query.__name__].get("properties", {})
+def _query_parameters(taken: Route) -> list[dict[str, Any]]:
+    model = msgspec.json.schema(taken.query)
+    fields = model["$defs"][taken.query.__name__].get("properties", {})
     return [
         _parameter(name, "query", schema, schema.pop("description", ""))
         for name, schema in fields.items()
     ]
 
 
-def _headers(route: Route) -> list[dict[str, Any]]:
+def _headers(taken: Route) -> list[dict[str, Any]]:
     return [
-        _parameter(name, "header", {"type": "string"}, said) for name, said in route.headers.items()
+        _parameter(name, "header", {"type": "string"}, said) for name, said in taken.headers.items()
     ]
 
 

@@ -11,16 +11,19 @@ from litestar import Litestar, Request, Response, asgi
 from litestar.handlers import HTTPRouteHandler
 
 from styx import __version__
-from styx.api import problems
+from styx.api import problems, route
 from styx.api.agents import Agents
 from styx.api.auth import Guard
 from styx.api.backend import Backend
 from styx.api.events import Events
 from styx.api.gate import Gate, Visit
 from styx.api.health import Health
-from styx.api.route import Route
+from styx.api.jobs import Jobs
+from styx.api.logs import Logs
+from styx.api.route import Handler, Route
 from styx.api.schema import Schema
 from styx.api.socket import STREAM_PATH, AgentSocket, StreamSocket
+from styx.api.tasks import Tasks
 from styx.config import Config
 from styx.core.policy import Policy
 from styx.engine.loop import Engine
@@ -39,8 +42,16 @@ def build(engine: Engine, database: Database, logs: LogFiles, config: Config, to
     )
     backend = Backend(engine, database.query, logs, policy)
     schema = Schema(__version__)
-    parts = (Health(backend), Agents(backend), Events(backend), schema)
-    routes = [route for part in parts for route in part.routes()]
+    parts = (
+        Health(backend),
+        Tasks(backend),
+        Jobs(backend),
+        Agents(backend),
+        Logs(backend),
+        Events(backend),
+        schema,
+    )
+    routes = [declared for part in parts for declared in route.of(part)]
     schema.describe(routes)
     app = Litestar(
         [
@@ -56,16 +67,16 @@ def build(engine: Engine, database: Database, logs: LogFiles, config: Config, to
     return Gate(cast("Any", app), guard, submit_body_bytes=config.server.max_body_bytes)
 
 
-def _handlers(routes: Sequence[Route]) -> list[HTTPRouteHandler]:
+def _handlers(routes: Sequence[tuple[Route, Handler]]) -> list[HTTPRouteHandler]:
     return [
         HTTPRouteHandler(
-            route.path.replace("{id}", "{id:str}"),
-            http_method=cast("Any", route.method),
-            status_code=route.status,
-            media_type=route.media_types[0],
-            name=route.operation_id,
-        )(route.handler)
-        for route in routes
+            taken.path.replace("{id}", "{id:str}"),
+            http_method=cast("Any", taken.method),
+            status_code=taken.status,
+            media_type=taken.media_types[0],
+            name=taken.operation_id,
+        )(handler)
+        for taken, handler in routes
     ]
 
 

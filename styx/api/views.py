@@ -15,6 +15,7 @@ from styx.core.room import Room
 from styx.core.spec import Requirements
 from styx.core.task import TERMINAL as TASK_TERMINAL
 from styx.core.task import Task
+from styx.store.query import SpecRows
 from styx.wire import agent as wire
 from styx.wire import http
 
@@ -34,7 +35,7 @@ def task(row: Task, attempts: Sequence[Attempt], agents: Names) -> http.TaskView
         id=row.id,
         job_id=row.job_id,
         name=row.name,
-        status=cast("http.Status", status.of(row, members)),
+        status=status_of(row, members),
         reason=str(row.reason),
         exit_code=end.code if end else None,
         signal=end.signal if end else None,
@@ -53,6 +54,11 @@ def task(row: Task, attempts: Sequence[Attempt], agents: Names) -> http.TaskView
         finished_at=row.finished_at,
         duration_ms=end.ran_ms if end else None,
     )
+
+
+def status_of(row: Task, attempts: Sequence[Attempt]) -> http.Status:
+    """The one public word. `attempts` as for `task`."""
+    return cast("http.Status", status.of(row, _current(row, attempts)))
 
 
 def task_detail(row: Task, attempts: Sequence[Attempt], agents: Names) -> http.TaskDetail:
@@ -107,6 +113,22 @@ def job(row: Job, counts: dict[str, int]) -> http.JobView:
         created_at=row.created_at,
         finished_at=row.finished_at,
     )
+
+
+def graph(specs: Sequence[SpecRows]) -> http.GraphView:
+    names = {row.task_ids[0]: row.spec.name for row in specs}
+    nodes = [
+        http.GraphNode(row.spec.name, list[str](row.task_ids), row.spec.width, row.counts)
+        for row in specs
+    ]
+    # Of the edges to an array one is to its first element, which stands for all.
+    edges = [
+        http.GraphEdge(names[need.task_id], row.spec.name, str(need.on))
+        for row in specs
+        for need in row.needs
+        if need.task_id in names
+    ]
+    return http.GraphView(nodes=nodes, edges=edges)
 
 
 def agent(

@@ -1,0 +1,92 @@
+"""Once more: new specs from old ones. What is over stays over; of a job only what did not succeed is
+made again.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from msgspec.structs import replace
+
+from styx.core.job import Job
+from styx.core.spec import JobSpec, Need, On, TaskSpec
+from styx.core.task import TERMINAL, Task
+from styx.errors import Conflict
+from styx.store.query import SpecRows
+
+LABEL: Final = "styx.retry_of"
+
+
+class Left(NamedTuple):
+    """A spec of the old job, and which elements of it did not succeed (of a lone task: 0)."""
+
+    row: SpecRows
+    elements: Sequence[int]
+
+
+def of_task(task: Task) -> JobSpec:
+    """Raises: Conflict, while it is not over."""
+    if task.state not in TERMINAL:
+        raise Conflict(f"{task.name} is not over", hint=f"cancel it first: styx cancel {task.id}")
+    spec = task.spec if task.array_index is None else _element(task.spec, task.array_index)
+    labels = {**spec.labels, LABEL: task.id}
+    return JobSpec(name=spec.name, tasks=(replace(spec, needs=(), labels=labels),))
+
+
+def of_job(job: Job, left: Sequence[Left]) -> JobSpec:
+    """`left` holds every spec of the job. Raises: Conflict, when nothing is to be done again."""
+    again = _again(left)
+    if not again:
+        raise Conflict(f"every task of {job.name} succeeded", hint="submit it anew to run it again")
+    made = {name: list(_specs(entry)) for name, entry in again.items()}
+    tasks = [
+        replace(spec, needs=tuple(_needs(spec.needs, made)))
+        for specs in made.values()
+        for spec in specs
+    ]
+    return JobSpec(
+        name=job.name,
+        tasks=tuple(tasks),
+        on_failure=job.on_failure,
+        labels={**job.labels, LABEL: job.id},
+    )
+
+
+def _again(left: Sequence[Left]) -> Mapping[str, Left]:
+    """All that did not succeed, but for what waited in vain for a failure: its need has succeeded."""
+    again = {entry.row.spec.name: entry for entry in left if entry.elements}
+    settled = False
+    while not settled:
+        vain = [name for name, entry in again.items() if _in_vain(entry.row.spec.needs, again)]
+        for name in vain:
+            del again[name]
+        settled = not vain
+    return again
+
+
+def _in_vain(needs: Sequence[Need], again: Mapping[str, Left]) -> bool:
+    return any(need.on is On.FAILURE and need.task not in again for need in needs)
+
+
+def _specs(left: Left) -> Iterator[TaskSpec]:
+    """The whole array if all of it is left, else one task for each element that is."""
+    spec = left.row.spec
+    if spec.array_count is None or len(left.elements) == spec.array_count:
+        yield spec
+    else:
+        yield from (_element(spec, index) for index in left.elements)
+
+
+def _element(spec: TaskSpec, index: int) -> TaskSpec:
+    """One element of an array as a task of its own, which still sees its place in it."""
+    env = {**spec.env, "STYX_ARRAY_INDEX": str(index)}
+    if spec.array_values:
+        env["STYX_ARRAY_VALUE"] = spec.array_values[index]
+    name = f"{spec.name[:120]}-{index}"
+    return replace(spec, name=name, env=env, array_count=None, array_values=())
+
+
+def _needs(needs: Sequence[Need], made: Mapping[str, Sequence[TaskSpec]]) -> Iterator[Need]:
+    """Only of what is made again: the rest has ended as it should."""
+    for need in needs:
+        for spec in made.get(need.task, ()):
+            yield Need(spec.name, need.on)

@@ -1,0 +1,140 @@
+"""A submit, whatever route it comes by: read, check, post once, answer the same again.
+
+A large document is read and checked by a thread, piece by piece, so that the loop goes on meanwhile.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple, TypeVar
+
+from styx.api import document, problems
+from styx.api.backend import Backend
+from styx.api.route import Call
+from styx.core import event
+from styx.core.ids import JobId, TaskId
+from styx.core.spec import JobSpec
+from styx.errors import Conflict, WriteRefused
+from styx.kit import uuid7
+
+PROJECT: Final = "default"  # the only one, until there are users to part
+LARGE_BYTES: Final = 64 << 10  # a millisecond or two of checking
+KEY_LENGTH: Final = 200
+PAGE: Final = 1_000
+
+T = TypeVar("T")
+
+
+class Key(NamedTuple):
+    """What makes a repeated submit the same one. Without a key each is its own."""
+
+    text: str
+    sha256: str
+
+
+class Group(NamedTuple):
+    """The tasks of one spec."""
+
+    name: str
+    is_array: bool
+    ids: Sequence[TaskId]
+
+
+class Made(NamedTuple):
+    job_id: JobId
+    groups: list[Group]
+    warnings: list[str]
+    repeated: bool = False
+
+    @property
+    def status(self) -> int:
+        return 200 if self.repeated else 201
+
+
+def key_of(call: Call, body: bytes) -> Key:
+    """Raises: HttpRefusal."""
+    text = call.headers.get("idempotency-key", "")
+    if not text:
+        return Key("", "")
+    if len(text) > KEY_LENGTH or not (text.isascii() and text.isprintable()):
+        raise problems.HttpRefusal(f"Idempotency-Key is at most {KEY_LENGTH} printable characters")
+    # The path too: the same body means another thing elsewhere.
+    path: str = call.scope["path"]
+    return Key(text, hashlib.sha256(path.encode() + b"\0" + body).hexdigest())
+
+
+async def checked(body: bytes, check: Callable[[object], T]) -> T:
+    """Read a document and check it. Raises: HttpRefusal, InvalidSpec."""
+    if len(body) < LARGE_BYTES:
+        return check(document.read(body))
+    return await asyncio.to_thread(lambda: check(document.read(body)))
+
+
+async def earlier(backend: Backend, key: Key) -> Made | None:
+    """What the key made before. Raises: Conflict, if it came with another document."""
+    job = await backend.query.job_by_key(PROJECT, key.text) if key.text else None
+    if job is None:
+        return None
+    if job.body_sha256 != key.sha256:
+        raise Conflict(
+            f"the Idempotency-Key {key.text!r} was used for another request",
+            hint="a key stands for one request; take a new one",
+        )
+    return Made(job.id, await _groups(backend, job.id), [], repeated=True)
+
+
+async def submit(backend: Backend, spec: JobSpec, key: Key) -> Made:
+    """Return once the job is durable.
+
+    Raises: StoreUnavailable (outcome unknown: repeat with the key), LimitReached, Conflict.
+    """
+    ids = [TaskId(task_id) for task_id in uuid7.many(spec.width)]
+    submitted = event.JobSubmitted(
+        job_id=JobId(uuid7.new()),
+        task_ids=tuple(ids),
+        spec=spec,
+        project=PROJECT,
+        idem_key=key.text,
+        body_sha256=key.sha256,
+    )
+    try:
+        answer = await backend.engine.post(submitted)
+    except WriteRefused:
+        # The same key a moment before us, and its job is over already.
+        if (made := await earlier(backend, key)) is None:
+            raise
+        return made
+    if isinstance(answer, event.AlreadySubmitted):
+        made = await earlier(backend, key)
+        assert made is not None, "a live job is in the database"
+        return made
+    assert isinstance(answer, event.Accepted), answer
+    groups: list[Group] = []
+    start = 0
+    for task in spec.tasks:
+        groups.append(
+            Group(task.name, task.array_count is not None, ids[start : start + task.width])
+        )
+        start += task.width
+    return Made(answer.job_id, groups, list(answer.warnings))
+
+
+async def _groups(backend: Backend, job_id: JobId) -> list[Group]:
+    """From the rows of a job. Of a large array they hold the first elements: the rest is fetched."""
+    groups: list[Group] = []
+    for row in await backend.query.job_specs(job_id):
+        ids: list[TaskId] = row.task_ids
+        if len(ids) < row.spec.width:
+            ids = await _elements(backend, job_id, row.spec.name)
+        groups.append(Group(row.spec.name, row.spec.array_count is not None, ids))
+    return groups
+
+
+async def _elements(backend: Backend, job_id: JobId, name: str) -> list[TaskId]:
+    found: list[TaskId] = []
+    while True:
+        last = found[-1] if found else None
+        page = await backend.query.tasks(job_id=job_id, name=name, limit=PAGE, after=last)
+        found += (task.id for task, _ in page)
+        if len(page) < PAGE:
+            return found[::-1]  # pages are newest first
