@@ -36,7 +36,7 @@ CREATE TABLE specs (
     labels jsonb NOT NULL,
     needs uuid[] NOT NULL,
     needs_on text[] NOT NULL,
-    body json NOT NULL
+    body text NOT NULL
 );
 CREATE INDEX specs_by_job ON specs (job_id);
 CREATE INDEX specs_by_name ON specs (name, job_id);
@@ -78,7 +78,7 @@ CREATE TABLE attempts (
     stop_reason text NOT NULL,
     stop_at timestamptz,
     stop_grace_s double precision NOT NULL,
-    exit json,
+    exit text,
     logs_complete boolean NOT NULL,
     version integer NOT NULL,
     PRIMARY KEY (task_id, n, rank)
@@ -96,7 +96,7 @@ CREATE TABLE agents (
     boot_id text NOT NULL,
     version_text text NOT NULL,
     address text NOT NULL,
-    capacity json NOT NULL,
+    capacity text NOT NULL,
     labels jsonb NOT NULL,
     drain boolean NOT NULL,
     joined_at timestamptz NOT NULL,

@@ -15,6 +15,8 @@ from styx.core.task import Edge, Reason, Task, TaskState
 
 Row = Mapping[str, Any]
 
+_encode: Final = msgspec.json.Encoder().encode
+
 LIVE_TASKS: Final = "state IN ('blocked', 'ready', 'active')"
 LIVE_ATTEMPTS: Final = "state IN ('assigned', 'accepted', 'running')"
 
@@ -74,7 +76,7 @@ def _new_spec(new: NewSpec) -> dict[str, object]:
         "labels": new.spec.labels,
         "needs": [edge.task_id for edge in new.first.needs],
         "needs_on": [edge.on for edge in new.first.needs],
-        "body": new.spec,
+        "body": _carried(new.spec),
     }
 
 
@@ -113,14 +115,21 @@ def _attempt(attempt: Attempt) -> dict[str, object]:
         "stop_reason": attempt.stop_reason,
         "stop_at": attempt.stop_at,
         "stop_grace_s": attempt.stop_grace_s,
-        "exit": attempt.exit,
+        "exit": None if attempt.exit is None else _carried(attempt.exit),
         "logs_complete": attempt.logs_complete,
         "version": attempt.version,
     }
 
 
 def _agent(agent: Agent) -> dict[str, object]:
-    return {name: getattr(agent, name) for name in AGENTS.types}
+    columns: dict[str, object] = {name: getattr(agent, name) for name in AGENTS.types}
+    columns["capacity"] = _carried(agent.capacity)
+    return columns
+
+
+def _carried(value: object) -> str:
+    """JSON within a document of JSON, as a string: where Postgres would refuse an escaped NUL."""
+    return _encode(value).decode()
 
 
 JOBS: Final = Table(
@@ -139,7 +148,7 @@ SPECS: Final = Table(
     ("id",),
     (),
     _types(
-        "id uuid, job_id uuid, name text, labels jsonb, needs uuid[], needs_on text[], body json"
+        "id uuid, job_id uuid, name text, labels jsonb, needs uuid[], needs_on text[], body text"
     ),
     _new_spec,
 )
@@ -163,7 +172,7 @@ ATTEMPTS: Final = Table(
         "task_id uuid, n integer, rank integer, agent_id uuid, state text, reason text,"
         "assigned_at timestamptz, accepted_at timestamptz, started_at timestamptz,"
         "ended_at timestamptz, stop_reason text, stop_at timestamptz, stop_grace_s float8,"
-        "exit json, logs_complete boolean, version integer"
+        "exit text, logs_complete boolean, version integer"
     ),
     _attempt,
 )
@@ -173,7 +182,7 @@ AGENTS: Final = Table(
     (),
     _types(
         "id uuid, name text, state text, session bigint, store_id text, boot_id text,"
-        "version_text text, address text, capacity json, labels jsonb, drain boolean,"
+        "version_text text, address text, capacity text, labels jsonb, drain boolean,"
         "joined_at timestamptz, changed_at timestamptz, version integer"
     ),
     _agent,

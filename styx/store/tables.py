@@ -3,12 +3,11 @@
 The hot paths speak SQL through asyncpg (`commit`, `query`, `logs`). A test holds these classes
 against the migrated database. Piccolo knows no composite keys: the first column of one stands for it.
 
-Filtered and guarded values have columns of their own. What is only carried is `json`, which keeps the
-text that it was given, where `jsonb` would refuse NUL characters and forget the order of keys.
+Filtered and guarded values have columns of their own. What is only carried is JSON in a text column:
+as a value of Postgres's own JSON types it could hold no NUL, and agents may send one.
 """
 
 from piccolo.columns import (
-    JSON,
     JSONB,
     UUID,
     Array,
@@ -50,7 +49,7 @@ class Specs(Table):
     labels = JSONB()
     needs = Array(base_column=UUID())  # task ids: edges are resolved per spec
     needs_on = Array(base_column=Text())  # of each, which end satisfies it
-    body = JSON()  # core.spec.TaskSpec
+    body = Text()  # core.spec.TaskSpec
 
 
 class Tasks(Table):
@@ -87,7 +86,7 @@ class Attempts(Table):
     stop_reason = Text()
     stop_at = Timestamptz(null=True)
     stop_grace_s = DoublePrecision()
-    exit = JSON(null=True)  # core.attempt.Exit
+    exit = Text(null=True)  # core.attempt.Exit
     logs_complete = Boolean()
     version = Integer()
 
@@ -101,7 +100,7 @@ class Agents(Table):
     boot_id = Text()
     version_text = Text()
     address = Text()
-    capacity = JSON()  # core.agent.Capacity
+    capacity = Text()  # core.agent.Capacity
     labels = JSONB()
     drain = Boolean()
     joined_at = Timestamptz()
