@@ -232,7 +232,7 @@ class EmbeddedPostgres:
                 return  # the number belongs to somebody else by now
         except (ValueError, psutil.Error):
             return
-        await _end(process.send_signal, lambda: not process.is_running())
+        await _end(process.send_signal, lambda: _gone(process))
 
     def _url(self) -> str:
         place = self._data
@@ -242,6 +242,13 @@ class EmbeddedPostgres:
             place = self._alias / "pg"
             place.symlink_to(self._data)
         return f"postgresql://styx@/postgres?host={quote(str(place), safe='/')}"
+
+
+def _gone(process: psutil.Process) -> bool:
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE  # ended, and nobody has asked how
+    except psutil.NoSuchProcess:
+        return True
 
 
 async def _end(send: Callable[[signal.Signals], None], gone: Callable[[], bool]) -> None:

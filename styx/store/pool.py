@@ -21,6 +21,8 @@ STALE: Final = "ST001"  # raised by our own function `styx_expect`
 FINAL: Final = "ST002"  # raised by our own trigger `styx_final`
 
 _driver: Any = asyncpg
+# A connection that breaks at the wrong moment also shows as an inner confusion of the driver.
+_LOST: Final = (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 
 
 class Connection(Protocol):
@@ -103,10 +105,19 @@ async def open_pool(
 
 
 async def _prepare(connection: Any) -> None:
-    # Ids are text in the core. They also cross as text: it is cheaper than making UUID objects.
+    # Ids are text in the core: they cross without becoming UUID objects, which cost more than the row.
     await connection.set_type_codec(
-        "uuid", schema="pg_catalog", encoder=str, decoder=str, format="text"
+        "uuid", schema="pg_catalog", encoder=_id_bytes, decoder=_id_text, format="binary"
     )
+
+
+def _id_bytes(text: str) -> bytes:
+    return bytes.fromhex(text.replace("-", ""))
+
+
+def _id_text(data: bytes) -> str:
+    digits = data.hex()
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 async def _keep(_connection: object) -> None:
@@ -140,7 +151,7 @@ def translated() -> Generator[None]:
         if kind == "42":  # a statement that this database does not understand: a bug
             raise AssertionError(text) from error
         raise StoreUnavailable(text, sqlstate=state) from error
-    except (asyncpg.InterfaceError, OSError, TimeoutError) as error:
+    except _LOST as error:
         raise StoreUnavailable(str(error) or "the database does not answer") from error
 
 

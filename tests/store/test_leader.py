@@ -1,0 +1,160 @@
+"""One leader: the lease keeps the second away, the fence keeps the first from writing on."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import pytest
+
+from styx.errors import SetupError, StaleWrite, StoreUnavailable
+from styx.store import leader
+from styx.store.postgres import Database
+from tests.support import made
+
+ROOT: Final = Path(__file__).parent.parent.parent
+SERVER: Final = """
+import asyncio, sys
+from styx.store.postgres import Database
+
+async def main():
+    database = await Database.open(sys.argv[1])
+    print(database.term, flush=True)
+    await asyncio.sleep(3600)
+
+asyncio.run(main())
+"""
+
+
+def server(url: str) -> tuple[subprocess.Popen[bytes], int]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVER, url],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert process.stdout is not None
+    return process, int(process.stdout.readline())
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
+    assert process.stdout is not None
+    process.stdout.close()
+
+
+async def execute(database: Database, statement: str, *values: object) -> None:
+    async with database.writers.acquire() as connection:
+        await connection.execute(statement, *values)
+
+
+async def test_a_second_server_is_refused_while_the_first_lives(database_url: str):
+    process, term = server(database_url)
+    with pytest.raises(SetupError, match=f"process {process.pid} on "):
+        await Database.open(database_url)
+    kill(process)
+    # The same machine knows that it is dead, and does not wait for its lease to end.
+    database = await Database.open(database_url)
+    assert database.term == term + 1
+    await database.close()
+
+
+async def test_a_lease_of_another_machine_is_waited_for(database: Database, database_url: str):
+    holder = leader.Holder("elsewhere", "another boot", 1, 0.0)
+    await execute(
+        database, "UPDATE leader_lease SET holder = $1", msgspec.json.encode(holder).decode()
+    )
+    with pytest.raises(SetupError, match="process 1 on elsewhere"):
+        await Database.open(database_url)
+    await execute(database, "UPDATE leader_lease SET expires_at = now()")
+    other = await Database.open(database_url)
+    await other.close()
+
+
+async def test_a_process_number_used_again_is_not_the_same_server():
+    now = leader.Holder.current()
+    assert not now.dead
+    assert msgspec.structs.replace(now, started=now.started - 60).dead
+    assert not msgspec.structs.replace(now, machine="another", started=0.0).dead
+
+
+async def test_a_closed_server_leaves_the_lead_free(database_url: str):
+    terms: list[int] = []
+    for _ in range(2):
+        database = await Database.open(database_url)
+        terms.append(database.term)
+        await database.close()
+    assert terms[1] == terms[0] + 1
+
+
+async def test_renewal_keeps_the_lease_alive(database: Database):
+    await execute(database, "UPDATE leader_lease SET expires_at = now()")
+    await database.renew_lease()
+    async with database.writers.acquire() as connection:
+        assert await connection.fetchval("SELECT expires_at > now() + '9 s' FROM leader_lease")
+
+
+async def test_after_an_unknown_outcome_nothing_is_committed_before_a_load(database: Database):
+    async with database.readers.acquire() as blocker, blocker.transaction():
+        await blocker.execute("SELECT 1 FROM leader_fence FOR UPDATE")
+        commit = asyncio.create_task(database.commit(made.delta(made.agent())))
+        waiting = None
+        while waiting is None:
+            waiting = await blocker.fetchval(
+                "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
+                " AND wait_event_type = 'Lock'"
+            )
+        await blocker.execute("SELECT pg_terminate_backend($1, 10000)", waiting)
+        with pytest.raises(StoreUnavailable):
+            await commit
+    with pytest.raises(StoreUnavailable, match="read again"):
+        await database.commit(made.delta(made.agent()))
+    term = database.term
+    assert not (await database.load()).agents
+    assert database.term == term + 1
+    await database.commit(made.delta(made.agent()))
+
+
+async def test_a_load_waits_for_a_write_that_may_still_land(database: Database):
+    """Its session outlived its client: the commit's outcome is unknown here, and decided there."""
+    database._unsure = True
+    agent = made.agent()
+    async with database.readers.acquire() as zombie:
+        async with zombie.transaction():
+            await zombie.execute(
+                "SELECT 1 FROM leader_fence WHERE term = $1 FOR SHARE", database.term
+            )
+            load = asyncio.create_task(database.load())
+            async with database.readers.acquire() as watcher:
+                while not await watcher.fetchval(
+                    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+                    " AND wait_event_type = 'Lock'"
+                ):
+                    assert not load.done()
+            await zombie.execute(
+                "INSERT INTO agents VALUES ($1, 'z', 'ready', 1, '', '', '', '', '{}', '{}', false,"
+                " now(), now(), 1)",
+                agent.id,
+            )
+        assert [row.id for row in (await load).agents] == [agent.id]
+
+
+async def test_a_write_of_the_term_before_finds_no_fence(database: Database):
+    database._unsure = True
+    before = database.term
+    await database.load()
+    async with database.readers.acquire() as zombie:
+        fence = await zombie.fetchval(
+            "SELECT 1 FROM leader_fence WHERE term = $1 FOR SHARE", before
+        )
+    assert fence is None
+
+
+async def test_a_deposed_server_cannot_move_on_to_a_new_term(database: Database):
+    await execute(database, "UPDATE leader_fence SET term = term + 1")
+    database._unsure = True
+    with pytest.raises(StaleWrite):
+        await database.load()
