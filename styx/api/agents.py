@@ -8,7 +8,7 @@ from litestar import Response
 from styx.api import page, route, views
 from styx.api.backend import Backend
 from styx.api.finding import by_reference
-from styx.api.route import CHANGING, FINDING, Call, read_query, reference, reply
+from styx.api.route import CHANGING, FINDING, UNCHANGED, Call, read_query, reference, reply
 from styx.core import event
 from styx.core.agent import Agent, AgentState
 from styx.core.attempt import TERMINAL
@@ -30,7 +30,7 @@ class Agents:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
 
-    @route.get(PATH, "listAgents", list[http.AgentView], query=AgentsQuery)
+    @route.get(PATH, "listAgents", list[http.AgentView], also=UNCHANGED, query=AgentsQuery)
     async def browse(self, call: Call) -> Response[bytes]:
         """List agents.
 

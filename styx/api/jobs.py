@@ -17,6 +17,7 @@ from styx.api.route import (
     OVER,
     REPEATED,
     SUBMITTING,
+    UNCHANGED,
     Call,
     read_query,
     reference,
@@ -77,7 +78,7 @@ class Jobs:
             made = await submit.submit(self._backend, spec, key)
         return _submitted(made)
 
-    @route.get(PATH, "listJobs", list[http.JobView], query=JobsQuery)
+    @route.get(PATH, "listJobs", list[http.JobView], also=UNCHANGED, query=JobsQuery)
     async def browse(self, call: Call) -> Response[bytes]:
         """List jobs, newest first."""
         asked = read_query(call, JobsQuery)

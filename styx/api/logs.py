@@ -18,7 +18,8 @@ from styx.errors import NotFound
 TEXT: Final = "text/plain; charset=utf-8"
 STREAMS: Final = {"out": OUT, "err": ERR}
 NAMES: Final = {OUT: "out", ERR: "err"}
-TAIL_MAX: Final = 1_000_000
+Lines = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
+Number = Annotated[int, msgspec.Meta(ge=1)]
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -35,11 +36,10 @@ class LogsQuery(msgspec.Struct, frozen=True):
         int, msgspec.Meta(ge=0, description="Leave out so many bytes at the beginning.")
     ] = 0
     tail: Annotated[
-        int | None,
-        msgspec.Meta(ge=0, le=TAIL_MAX, description="Only the last lines, of each stream."),
+        Lines | None, msgspec.Meta(description="Only so many last lines, of each stream.")
     ] = None
     attempt: Annotated[
-        int | None, msgspec.Meta(ge=1, description="Only of this try; else of the last.")
+        Number | None, msgspec.Meta(description="Only of this try; of the last unless given.")
     ] = None
     rank: Annotated[int, msgspec.Meta(ge=0, description="The member of a gang.")] = 0
 

@@ -36,7 +36,14 @@ CHANGING: Final[Refusals] = (*FINDING, LimitReached)
 SUBMITTING: Final[Refusals] = (InvalidSpec, Conflict, LimitReached)
 KEY: Final = {"idempotency-key": "Makes a repeated request the same one: it is done once."}
 REPEATED: Final = {200: "Done before, by the same key"}
+UNCHANGED: Final = {304: "As `If-None-Match` has it"}
 OVER: Final = {200: "It was over already"}
+_OF_A_BODY: Final = (
+    problems.HttpRefusal,
+    problems.TooSlow,
+    problems.TooLarge,
+    problems.NotJson,
+)
 Q = TypeVar("Q", bound=msgspec.Struct)
 
 _DECLARED: Final = "styx_route"
@@ -78,10 +85,10 @@ class Route:
         kinds = {problems.KINDS[refusal] for refusal in (*self.refuses, StoreUnavailable)}
         if not self.open:
             kinds |= {problems.KINDS[Unauthenticated], problems.KINDS[Forbidden]}
-        if self.query is not NoQuery:
+        if self.query is not NoQuery or self.headers:
             kinds.add(problems.HttpRefusal.kind)
-        if self.body is not None:
-            kinds |= {problems.HttpRefusal.kind, problems.TooLarge.kind, problems.NotJson.kind}
+        if self.method == "POST":
+            kinds |= {refusal.kind for refusal in _OF_A_BODY}
         return sorted(kinds | {problems.Overloaded.kind, problems.INTERNAL})
 
 

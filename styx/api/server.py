@@ -4,10 +4,10 @@ litestar routes and answers; what a route takes and gives is read by `route` and
 so the framework neither validates nor documents.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, cast
 
-from litestar import Litestar, Request, Response, asgi
+from litestar import Litestar, Response, asgi
 from litestar.handlers import HTTPRouteHandler
 
 from styx import __version__
@@ -20,7 +20,7 @@ from styx.api.gate import Gate, Visit
 from styx.api.health import Health
 from styx.api.jobs import Jobs
 from styx.api.logs import Logs
-from styx.api.route import Handler, Route
+from styx.api.route import Call, Handler, Route
 from styx.api.schema import Schema
 from styx.api.socket import STREAM_PATH, AgentSocket, StreamSocket
 from styx.api.tasks import Tasks
@@ -75,12 +75,21 @@ def _handlers(routes: Sequence[tuple[Route, Handler]]) -> list[HTTPRouteHandler]
             status_code=taken.status,
             media_type=taken.media_types[0],
             name=taken.operation_id,
-        )(handler)
+        )(_plain(handler))
         for taken, handler in routes
     ]
 
 
-def _refused(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+def _plain(handler: Handler) -> Callable[[Call], Awaitable[Response[Any]]]:
+    """The framework knows what a parameter is by its name."""
+
+    async def handle(request: Call) -> Response[Any]:
+        return await handler(request)
+
+    return handle
+
+
+def _refused(request: Call, error: Exception) -> Response[bytes]:
     visit: Visit = request.scope["state"]["visit"]
     answer = problems.answer(error, visit.request_id)
     headers = {name.decode(): value.decode() for name, value in answer.headers}

@@ -68,7 +68,7 @@ class AgentSocket:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if await _refused(scope, receive, send, wire.SUBPROTOCOL, required=True):
             return
-        await send({"type": "websocket.accept", "subprotocol": wire.SUBPROTOCOL})
+        await _accept(receive, send, wire.SUBPROTOCOL)
         await session.run(Channel(receive, send), self._engine)
 
 
@@ -85,7 +85,7 @@ class StreamSocket:
         visit.stay()
         offered: list[str] = scope.get("subprotocols") or []
         spoken = STREAM_SUBPROTOCOL if STREAM_SUBPROTOCOL in offered else None
-        await send({"type": "websocket.accept", "subprotocol": spoken})
+        await _accept(receive, send, spoken)
         last_id = _since(scope)
 
         async def write() -> None:
@@ -98,6 +98,11 @@ class StreamSocket:
                 pass
 
         await supervise.until_first_ends(write=write, read=read)
+
+
+async def _accept(receive: Receive, send: Send, subprotocol: str | None) -> None:
+    await receive()  # websocket.connect
+    await send({"type": "websocket.accept", "subprotocol": subprotocol})
 
 
 async def _refused(

@@ -16,6 +16,7 @@ from styx.api.route import (
     OVER,
     REPEATED,
     SUBMITTING,
+    UNCHANGED,
     Call,
     read_query,
     reference,
@@ -70,7 +71,9 @@ class Tasks:
         is_list = body.lstrip()[:1] == b"["
         return reply(answers if is_list else answers[0], made.status)
 
-    @route.get(PATH, "listTasks", list[http.TaskView], query=TasksQuery, refuses=FINDING)
+    @route.get(
+        PATH, "listTasks", list[http.TaskView], also=UNCHANGED, query=TasksQuery, refuses=FINDING
+    )
     async def browse(self, call: Call) -> Response[bytes]:
         """List tasks, newest first."""
         asked = read_query(call, TasksQuery)
