@@ -194,12 +194,15 @@ class LogFiles:
         # A stream that begins is taken to be new: the database contradicts if it is not.
         new = {(item.key, item.stream) for item in items if item.start == 0} - self._heads.keys()
         heads = await self._know(streams - new) | dict.fromkeys(new, Head())
+        of_attempts = _streams({item.key for item in items})
+        for stream in self._heads.keys() & of_attempts:  # the attempt's other one, for its limit
+            heads.setdefault(stream, self._heads[stream])
         try:
             return await self._record(items, heads)
         except StaleWrite:
             self._forget(streams)
         try:
-            return await self._record(items, await self._know(streams))
+            return await self._record(items, await self._know(of_attempts))
         except StaleWrite as error:
             self._forget(streams)
             raise StoreUnavailable(f"another server writes these logs: {error}") from error

@@ -112,7 +112,10 @@ async def _prepare(connection: Any) -> None:
 
 
 def _id_bytes(text: str) -> bytes:
-    return bytes.fromhex(text.replace("-", ""))
+    data = bytes.fromhex(text.replace("-", ""))
+    if len(data) != 16:
+        raise ValueError("not an id")
+    return data
 
 
 def _id_text(data: bytes) -> str:

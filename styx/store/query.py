@@ -226,12 +226,11 @@ class Query:
     async def _begun(self, table: str, text: str) -> list[Any]:
         """Ids that begin with `text`: a range, which the index knows."""
         digits = text.replace("-", "")
-        if not _PREFIX.fullmatch(digits) or text != _dashed(digits)[: len(text)]:
+        first, last = _dashed(digits.ljust(32, "0")), _dashed(digits.ljust(32, "f"))
+        if not _PREFIX.fullmatch(digits) or not first.startswith(text):
             return []
         return await self._ids(
-            f"SELECT id FROM {table} WHERE id BETWEEN $1 AND $2 ORDER BY id LIMIT 2",
-            _dashed(digits.ljust(32, "0")),
-            _dashed(digits.ljust(32, "f")),
+            f"SELECT id FROM {table} WHERE id BETWEEN $1 AND $2 ORDER BY id LIMIT 2", first, last
         )
 
     async def _ids(self, query: str, *values: object) -> list[Any]:
@@ -320,8 +319,7 @@ def _earliest_id(moment: datetime) -> str:
 
 
 def _dashed(digits: str) -> str:
-    parts = (digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:])
-    return "-".join(part for part in parts if part)
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
 
 
 def _json(labels: Mapping[str, str]) -> str:
