@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 POLL_S: Final = 0.02  # where the kernel has no pidfd (before Linux 5.3, macOS)
 TICK_S: Final = 5.0  # strays that nobody waits for are reaped this often
 ORPHAN_SCAN_S: Final = 1.0  # a claimed process may still be on its way into exec
+OWN_GROWTH_BYTES: Final = 1 << 20  # of the supervisor itself between two ticks, at most
 NEVER: Final = float("inf")
 _MAX_RSS_UNIT: Final = 1 if sys.platform == "darwin" else 1024
 
@@ -50,6 +51,7 @@ class Custody:
         self._strays = stop.Strays()
         self._tick_at = 0.0
         self._oom_kills = 0
+        self._own_rss_bytes = 0
 
     def hold(self, claim: dict[str, Any], pid: int) -> None:
         """Take over a process that has just been spawned for this claim."""
@@ -78,7 +80,8 @@ class Custody:
         if ticks:
             self._tick_at = now + TICK_S
             self._oom_kills = proc.oom_kills()
-        if ticks or self._ended or self._unswept:
+            self._own_rss_bytes = proc.peak_rss_bytes() + OWN_GROWTH_BYTES
+        if ticks or self._ended or self._unswept or self._deserted():
             self._look(now)
             self._sweep(now)
 
@@ -89,7 +92,7 @@ class Custody:
             due = min(due, self._timers[0][0])
         if self._ended:
             due = min(due, self._strays.rest_until)
-        if self._polled:
+        if self._polled or self._deserted():
             due = min(due, proc.now() + POLL_S)
         return min(due, *(attempt.due for attempt in self._unswept.values()), NEVER)
 
@@ -131,6 +134,10 @@ class Custody:
             attempt.due = min(attempt.timeout_at, lease_end)
             self._arm(attempt)
 
+    def _deserted(self) -> bool:
+        """Whether there are strays although nothing runs that they could belong to."""
+        return bool(self._strays.owner) and not self.live
+
     # --- ends ---------------------------------------------------------------------------------
 
     def _watch(self, attempt: stop.Attempt) -> None:
@@ -161,8 +168,8 @@ class Custody:
             attempt.exit = self._exit(attempt, status)
             attempt.exit["cpu_ms"] = round((usage.ru_utime + usage.ru_stime) * 1000)
             # A process born by vfork begins with our own peak, so anything below that is unknown.
-            if usage.ru_maxrss > resource.getrusage(resource.RUSAGE_SELF).ru_maxrss:
-                attempt.exit["max_rss_bytes"] = usage.ru_maxrss * _MAX_RSS_UNIT
+            if (max_rss_bytes := usage.ru_maxrss * _MAX_RSS_UNIT) > self._own_rss_bytes:
+                attempt.exit["max_rss_bytes"] = max_rss_bytes
         attempt.ended_at = proc.now()
         if attempt.pidfd >= 0:
             # Unregister first: a child between vfork and exec may still hold a copy of the pidfd.
@@ -194,7 +201,7 @@ class Custody:
             elif attempt.key not in self._unswept:
                 self._finish(attempt)
         self._ended.clear()
-        if not self._spawned:
+        if not self.live:
             self._strays.kill_unowned()
 
     def _sweep(self, now: float) -> None:
@@ -244,9 +251,11 @@ class Custody:
 
     def _readopt(self, claim: dict[str, Any], members: set[int]) -> None:
         """Watch the main process if it lives; else kill what it left, and say that its end is lost."""
-        key, pid = claim["k"], claim.get("pid", 0)
-        if not (pid and proc.is_main(pid, claim["at"], key)):
+        key = claim["k"]
+        if "pid" not in claim:  # the crash came between its start and the record of it
             pid = next((member for member in members if proc.is_leader(member)), 0)
+        else:
+            pid = claim["pid"] if proc.is_main(claim["pid"], claim["at"], key) else 0
         attempt = stop.Attempt(claim, pid=pid, adopted=True)
         if pid:
             self._watch(attempt)

@@ -140,7 +140,7 @@ class Duties:
         if entry is None:
             entry = self._roster.add(key)
             self._spool.add(entry.streams)
-        entry.apply(record)
+        self._roster.apply(entry, record)
         self._report(entry)
 
     def snapshot(self, records: Sequence[Mapping[str, Any]]) -> None:

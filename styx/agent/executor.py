@@ -63,12 +63,14 @@ class Executor:
         self._on_record = on_record
         self._on_snapshot = on_snapshot
         self._writer: asyncio.StreamWriter | None = None
+        self._orders: list[bytes] = []
         self.synced = asyncio.Event()
 
     async def run(self) -> None:
         """Hold the connection for good: whenever the supervisor is gone, there is another soon."""
         while True:
             reader, self._writer = await self._connect()
+            self._orders.clear()  # meant for the one before; the snapshot tells what to repeat
             self.send({"do": "hello", "env": self._env})
             try:
                 await self._listen(reader)
@@ -81,8 +83,14 @@ class Executor:
 
     def send(self, order: Record) -> None:
         """Lost when the supervisor is gone: the next snapshot is the moment to say it again."""
+        if not self._orders:  # one system call, and one wake-up there, for all that one frame says
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._orders.append(msgspec.json.encode(order))
+
+    def _flush(self) -> None:
         if self._writer is not None:
-            self._writer.write(msgspec.json.encode(order) + b"\n")
+            self._writer.write(b"\n".join([*self._orders, b""]))
+        self._orders.clear()
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         address = home.socket_address(self._directory)

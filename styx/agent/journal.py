@@ -125,7 +125,7 @@ class Journal:
         ]
         self._lines = len(lines)
         try:
-            with open(new, "wb") as writer:
+            with open(new, "wb", opener=_private) as writer:
                 writer.write(("\n".join(lines) + "\n").encode())
                 writer.flush()
                 os.fsync(writer.fileno())
@@ -140,8 +140,12 @@ class Journal:
         if os.path.exists(self._reserve):
             return
         try:
-            with open(self._reserve, "wb") as file:
+            with open(self._reserve, "wb", opener=_private) as file:
                 file.write(bytes(RESERVE_BYTES))
         except OSError:
             if os.path.exists(self._reserve):
                 os.unlink(self._reserve)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

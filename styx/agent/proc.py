@@ -45,6 +45,14 @@ def oom_kills() -> int:
     return 0
 
 
+def peak_rss_bytes() -> int:
+    """The most memory that this process has had resident."""
+    for line in _read("/proc/self/status").splitlines():
+        if line.startswith(b"VmHWM:"):
+            return int(line.split()[1]) << 10
+    return 0
+
+
 def is_leader(pid: int) -> bool:
     """Whether it lives and leads its session, as the main process of an attempt does."""
     fields = _stat(pid)

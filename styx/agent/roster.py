@@ -62,7 +62,6 @@ class Entry:
         return self.phase in (Phase.STARTING, Phase.RUNNING)
 
     def apply(self, record: Mapping[str, Any]) -> None:
-        """Take over what a line of the journal says."""
         self.order = None
         self.gpus = tuple(record.get("gpus", self.gpus))
         self.exclusive = record.get("exclusive", self.exclusive)
@@ -114,6 +113,7 @@ class Roster:
         self._directory = directory
         self._gpu_models = gpu_models  # by the driver's index
         self._entries: dict[AttemptKey, Entry] = {}
+        self.live = 0  # how many of them are
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(self._entries.values())
@@ -123,10 +123,17 @@ class Roster:
 
     def add(self, key: AttemptKey, order: dict[str, Any] | None = None) -> Entry:
         entry = self._entries[key] = Entry(key, self._directory, order)
+        self.live += 1
         return entry
 
+    def apply(self, entry: Entry, record: Mapping[str, Any]) -> None:
+        """Take over what a line of the journal says."""
+        self.live -= entry.live
+        entry.apply(record)
+        self.live += entry.live
+
     def remove(self, key: AttemptKey) -> None:
-        del self._entries[key]
+        self.live -= self._entries.pop(key).live
 
     def running(self) -> list[Entry]:
         return [entry for entry in self if entry.phase is Phase.RUNNING]

@@ -1,7 +1,8 @@
 """One connection to the server: hello, welcome, sync, sync_ok, then open until either side ends it.
 
 What goes out waits a few milliseconds for company, because a frame costs the server more than what is
-in it; whatever ends an attempt goes at once, and takes along what has gathered. Control goes before
+in it, but never so that much of the agent stands idle: once a quarter of what it holds has ended, that
+goes at once, and takes along what has gathered. Control goes before
 logs, and logs only as far as the server's credit and the socket take them.
 """
 
@@ -22,7 +23,8 @@ from styx.errors import LinkLost, WireMismatch
 from styx.kit import supervise
 from styx.wire import agent as wire
 
-LINGER_S: Final = 0.003  # what is not urgent waits for company; also the least time between frames
+LINGER_S: Final = 0.003
+IDLE_SHARE: Final = 4
 RESEND_S: Final = 5.0  # an event that is not acknowledged
 SILENT_BEATS: Final = 3  # heartbeats without a sign of life: the line is cut, whatever TCP believes
 BEATS_KEPT: Final = 8  # an acknowledgement that is later than this renews nothing
@@ -63,7 +65,7 @@ class Session:
         self._control: deque[wire.FromAgent] = deque()
         self._unacked: dict[AttemptKey, tuple[_Event, float]] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._flushed_at = 0.0
+        self._idling = 0  # ends that wait to be sent: their room stands empty
         self._credit = 0
         self._in_flight = 0  # log bytes sent and not acknowledged
         self._moved_at = 0.0  # when the last of them were acknowledged
@@ -116,7 +118,8 @@ class Session:
                 self._control += logs
         self._unacked[entry.key] = (event, self._loop.time())
         self._control.append(event)
-        self._schedule(0.0 if isinstance(event, wire.EvExited | wire.EvVoid) else LINGER_S)
+        self._idling += not entry.live
+        self._schedule(0.0 if IDLE_SHARE * self._idling >= self._roster.live else LINGER_S)
 
     def forget(self, entry: Entry) -> None:
         """The attempt is about to be let go of."""
@@ -129,7 +132,7 @@ class Session:
             self._schedule(LINGER_S)
 
     def _schedule(self, within_s: float = 0.0) -> None:
-        at = max(self._loop.time() + within_s, self._flushed_at + LINGER_S)
+        at = self._loop.time() + within_s
         if self._timer is not None:
             if self._timer.when() <= at:
                 return
@@ -138,7 +141,7 @@ class Session:
 
     def _flush(self) -> None:
         self._timer = None
-        self._flushed_at = self._loop.time()
+        self._idling = 0
         while self._control:
             frame: list[wire.FromAgent] = []
             size = 0
@@ -279,4 +282,4 @@ class Session:
         self._in_flight += stream.sent - stream.acked - before
         self._moved_at = self._loop.time()
         if self._spool:
-            self._schedule()
+            self._schedule(LINGER_S)

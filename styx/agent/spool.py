@@ -30,13 +30,14 @@ class Stream:
     has, `final` the length once the attempt is over.
     """
 
-    __slots__ = ("_freed", "_holed", "acked", "final", "key", "number", "path", "sent")
+    __slots__ = ("_freed", "_holed", "acked", "final", "key", "name", "number", "path", "sent")
 
     def __init__(self, key: AttemptKey, number: int, path: str, *, found: bool) -> None:
         """`found`: written under an earlier link, which may have dropped bytes."""
         self.key = key
         self.number = number
         self.path = path
+        self.name = path.rpartition("/")[2]
         self.sent = 0
         self.acked = 0
         self.final: int | None = None
@@ -137,11 +138,11 @@ class Spool:
 
     def add(self, streams: Iterable[Stream]) -> None:
         for stream in streams:
-            self._by_name[os.path.basename(stream.path)] = stream
+            self._by_name[stream.name] = stream
 
     def remove(self, streams: Iterable[Stream]) -> None:
         for stream in streams:
-            self._by_name.pop(os.path.basename(stream.path), None)
+            self._by_name.pop(stream.name, None)
             self._dirty.pop(stream, None)
 
     def take_all(self, streams: Iterable[Stream], limit: int) -> list[Message] | None:

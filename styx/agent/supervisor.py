@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from typing import Any, Final
 
 IDLE_EXIT_S: Final = 10.0  # long enough for an agent that is restarted
-LOCK_WAIT_S: Final = 5.0  # the one before may be on its way out
+LOCK_WAIT_S: Final = 2.0  # the one before may be on its way out
 LOCK_POLL_S: Final = 0.02
 RETRY_S: Final = 0.5  # the journal's disk is full
 _READ: Final = select.POLLIN
