@@ -7,6 +7,7 @@ import click
 from styx import config as configuration
 from styx.cli import commands, exits, main, options, render, session, talk, watch
 from styx.cli.render import Column, number
+from styx.core.agent import AgentState
 from styx.sdk import address
 from styx.wire import http as wire
 
@@ -51,7 +52,7 @@ _AGENTS: Final = watch.List(
 
 
 @click.command()
-@click.option("--status", multiple=True, help="Only in this state.")
+@options.status([str(state) for state in AgentState])
 @options.limit
 @options.watch
 @options.output

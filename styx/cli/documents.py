@@ -25,7 +25,7 @@ Place = tuple[int, int]  # line and column, from 1
 
 
 class TaskFile(msgspec.Struct):
-    """`places` says where the value of a field's path (`tasks.train.run`, `tasks[0].run`) stands."""
+    """`places` says where the field of a path (`tasks.train.run`, `tasks[0].run`) stands."""
 
     name: str
     content: dict[str, Any]
@@ -130,7 +130,6 @@ class _Walk:
 
     def visit(self, node: Node, path: str) -> int:
         """How many values the node stands for."""
-        self._places.setdefault(path, (node.start_mark.line + 1, node.start_mark.column + 1))
         if id(node) in self._open:
             raise self._wrong(node, f"{path} contains itself")
         if (known := self._values.get(id(node))) is None:
@@ -145,7 +144,7 @@ class _Walk:
     def _children(self, node: Node, path: str) -> Iterator[tuple[Node, str]]:
         if isinstance(node, SequenceNode):
             for index, child in enumerate(node.value):
-                yield child, f"{path}[{index}]"
+                yield child, self._stands(f"{path}[{index}]", child)
         elif isinstance(node, MappingNode):
             seen: set[str] = set()
             for key, child in node.value:
@@ -153,7 +152,11 @@ class _Walk:
                 if word in seen and word != "<<":
                     raise self._wrong(key, f"'{word}' is given twice")
                 seen.add(word)
-                yield child, f"{path}.{word}" if path else word
+                yield child, self._stands(f"{path}.{word}" if path else word, key)
+
+    def _stands(self, path: str, node: Node) -> str:
+        self._places.setdefault(path, (node.start_mark.line + 1, node.start_mark.column + 1))
+        return path
 
     def _wrong(self, node: Node, message: str) -> InvalidSpec:
         mark = node.start_mark

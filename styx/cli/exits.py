@@ -32,8 +32,7 @@ PIPE_CLOSED: Final = 141
 CANCELLED: Final = 143  # 128 + SIGTERM, which is how Styx cancels
 
 _TIMEOUTS: Final = frozenset({"timeout", "queue_timeout"})
-# strerror(ENOENT): what an agent's report of a failed start says of a command that is not there.
-_NOT_FOUND: Final = "no such file"
+_NOT_FOUND: Final = "command not found"  # how an agent words that a command is not there
 
 
 def of_task(task: wire.TaskView) -> int:
@@ -44,7 +43,7 @@ def of_task(task: wire.TaskView) -> int:
         return TIMEOUT
     if task.reason == "spawn_error":
         detail = task.detail if isinstance(task, wire.TaskDetail) else ""
-        return COMMAND_NOT_FOUND if _NOT_FOUND in detail.lower() else NOT_EXECUTABLE
+        return COMMAND_NOT_FOUND if _NOT_FOUND in detail else NOT_EXECUTABLE
     if task.signal:
         return 128 + task.signal
     # A cancelled task may well exit 0 from its handler of SIGTERM, yet it did not succeed.

@@ -1,13 +1,12 @@
 """`styx status`, `styx tasks`, `styx jobs`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, cast
+from typing import Any, Final, cast, get_args
 
 import click
 
 from styx.cli import names, options, render, session, watch
-from styx.cli.follow import ending
 from styx.cli.render import Column, number
 from styx.sdk.client import PAGE, Styx
 from styx.wire import http as wire
@@ -15,6 +14,7 @@ from styx.wire import http as wire
 RUNNING: Final = ("assigned", "running", "cancelling")
 WAITING: Final = ("blocked", "queued", "provisioning")
 FAILED: Final = ("failed", "lost")
+JOB_STATUSES: Final = ("running", "succeeded", "failed", "cancelled", "lost")
 RECENTLY: Final = timedelta(days=1)  # failures that `styx status` still tells
 
 
@@ -44,7 +44,7 @@ _TASKS: Final = watch.List(
         Column("NAME", lambda row: row.name, elastic=True),
         Column(
             "STATUS",
-            lambda row: render.state(row.status, ending(row)),
+            lambda row: render.state(row.status, render.ending(row)),
             status=lambda row: row.status,
         ),
         Column("RESOURCES", _needs),
@@ -84,23 +84,26 @@ _JOBS: Final = watch.List(
 )
 
 
-def _filters(function: options.F) -> options.F:
-    for decorate in (
-        options.output,
-        options.watch,
-        options.limit,
-        options.since,
-        options.label,
-        click.option("--name", help="Only of this name."),
-        click.option("--status", multiple=True, help="Only in this state, such as running."),
-    ):
-        function = decorate(function)
-    return function
+def _filters(statuses: Sequence[str]) -> Callable[[options.F], options.F]:
+    def decorate(function: options.F) -> options.F:
+        for option in (
+            options.output,
+            options.watch,
+            options.limit,
+            options.since,
+            options.label,
+            click.option("--name", help="Only of this name."),
+            options.status(statuses),
+        ):
+            function = option(function)
+        return function
+
+    return decorate
 
 
 @click.command()
 @click.option("--job", help="Only of this job.")
-@_filters
+@_filters(get_args(wire.Status))
 def tasks(limit: int, watching: bool, output: str, **filters: Any) -> None:
     """List tasks, the newest first."""
     with session.connect() as styx:
@@ -113,7 +116,7 @@ def tasks(limit: int, watching: bool, output: str, **filters: Any) -> None:
 
 
 @click.command()
-@_filters
+@_filters(JOB_STATUSES)
 def jobs(limit: int, watching: bool, output: str, **filters: Any) -> None:
     """List jobs, the newest first."""
     with session.connect() as styx:

@@ -16,10 +16,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from styx import config as configuration
+from styx.cli import talk
 from styx.config import DEFAULT, Config, Loaded
-from styx.errors import SetupError, StyxError
+from styx.errors import SetupError, StyxError, Unauthenticated
 from styx.sdk import address
 from styx.sdk.client import Styx
+from styx.sdk.failures import ServerFailed, Unreachable
 
 START_WITHIN_S: Final = 60.0  # the first start makes a database, perhaps on a slow disk
 STOP_GRACE_S: Final = 10.0  # beyond the server's own graceful stop
@@ -28,7 +31,21 @@ POLL_S: Final = 0.05
 PORTS_TRIED: Final = 100  # from the usual one up
 LOG_LINES: Final = 5  # shown of a server that did not start
 LOG_TAIL_BYTES: Final = 4 << 10
+PROBE_TIMEOUT_S: Final = 3.0  # for whatever listens at the usual port to say what it is
 SERVICE: Final = "styx-server"
+
+
+def connect_or_start() -> Styx:
+    """A client as `session.connect` gives; where no server is configured and none listens, one is started for this user."""
+    loaded = configuration.load()
+    found = address.find(loaded.config)
+    if not found.chosen and not _serves_us(found):
+        with talk.passing("starting a local server …"):
+            server, started = start(loaded)
+        if started:
+            talk.say(f"started a local server: {server.url}  (stop it with: styx server stop)")
+        found = address.find(loaded.config)
+    return Styx(found.url, found.token, first_contact_s=0.0)
 
 
 def running(config: Config) -> address.LocalServer | None:
@@ -46,19 +63,16 @@ def answers(url: str) -> bool:
         return False
 
 
-def start(
-    loaded: Loaded, *, announce: Callable[[], None] = lambda: None
-) -> tuple[address.LocalServer, bool]:
+def start(loaded: Loaded) -> tuple[address.LocalServer, bool]:
     """Make sure that this home has a server; also say whether it was started just now.
 
-    Of two that call at once, one starts it and both return it. `announce` is called before the wait.
+    Of two that call at once, one starts it and both return it.
 
     Raises: SetupError, with the end of the server's log.
     """
     with _turn(loaded.config):
         if local := running(loaded.config):
             return local, False
-        announce()
         return _start(loaded), True
 
 
@@ -76,6 +90,18 @@ def stop(config: Config) -> address.LocalServer | None:
             if _until(lambda: not address.alive(local.pid), within_s):
                 return local
         raise StyxError(f"process {local.pid} of {local.url} does not end")
+
+
+def _serves_us(found: address.Address) -> bool:
+    """Whether a Styx server listens there and knows us; a busy one does. Another user's does not."""
+    try:
+        with Styx(found.url, found.token, patience_s=0.0, timeout_s=PROBE_TIMEOUT_S) as styx:
+            next(styx.agents(limit=1), None)
+    except (Unreachable, Unauthenticated):
+        return False
+    except ServerFailed as failed:
+        return failed.status >= 500
+    return True
 
 
 def _start(loaded: Loaded) -> address.LocalServer:

@@ -1,6 +1,6 @@
 """Options and arguments that several commands share, with completion of live ids."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -87,6 +87,12 @@ DURATION: Final = Parsed("duration", units.seconds)
 PAIR: Final = Parsed("k=v", _pair)
 
 since = click.option("--since", type=Parsed("age|date", _since), help="Not older than this.")
+
+
+def status(words: Sequence[str]) -> Callable[[F], F]:
+    return click.option(
+        "--status", type=click.Choice(words), multiple=True, help="Only in this state."
+    )
 
 
 def references(function: F) -> F:

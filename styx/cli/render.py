@@ -14,6 +14,7 @@ import click
 import msgspec
 
 from styx.cli import talk
+from styx.wire import http as wire
 
 FORMATS: Final = ("table", "wide", "json", "jsonl", "yaml", "name")
 GAP: Final = "   "
@@ -125,6 +126,14 @@ def state(word: str, more: str = "") -> str:
     return f"{shape} {word} ({more})" if more else f"{shape} {word}"
 
 
+def ending(task: wire.TaskView) -> str:
+    """`exit 1`, `signal 9, oom`, `need_unmet`, or nothing."""
+    words = [f"exit {task.exit_code}"] if task.exit_code else []
+    words += [f"signal {task.signal}"] if task.signal else []
+    plain = {"", "exit_code", "signal", "cancelled"}
+    return ", ".join([*words, *({task.reason} - plain)])
+
+
 def paint(text: str, word: str) -> str:
     """The text in the colour of a state."""
     colour = _SHAPES.get(word, ("", ""))[1]
@@ -132,9 +141,11 @@ def paint(text: str, word: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`0.4s`, `12s`, `31m`, `2h 14m`, `3d 4h`."""
+    """`14ms`, `1.4s`, `12s`, `31m`, `2h 14m`, `3d 4h`."""
+    if seconds < 0.9995:
+        return f"{max(0.0, seconds) * 1_000:.0f}ms"
     if seconds < 9.95:
-        return f"{max(0.0, seconds):.1f}s"
+        return f"{seconds:.1f}s"
     whole = round(seconds)
     if whole < 60:
         return f"{whole}s"

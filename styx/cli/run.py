@@ -5,10 +5,9 @@ from typing import Any, Final
 
 import click
 
-from styx.cli import detach, exits, follow, options, render, session
+from styx.cli import exits, follow, local, options, render, session
 from styx.core import units
 from styx.core.spec import Priority
-from styx.sdk.client import Styx
 
 FILES: Final = (
     ".yaml",
@@ -33,7 +32,9 @@ FILES: Final = (
     "--disk", type=options.text("size", units.size_bytes), help="GiB, or a size such as 100GB."
 )
 @click.option("--arch", type=options.text("arch", units.arch), help="x86_64 or arm64.")
-@click.option("--priority", type=click.Choice([*Priority]), help="Within the queue.")
+@click.option(
+    "--priority", type=click.Choice([str(level) for level in Priority]), help="Within the queue."
+)
 @click.option("--timeout", type=options.DURATION, help="Of one try, such as 90m.")
 @click.option("--queue-timeout", type=options.DURATION, help="Of waiting for room.")
 @click.option("--retries", type=click.IntRange(0), help="Further tries after its own failures.")
@@ -57,16 +58,16 @@ def run(command: tuple[str, ...], detached: bool, idempotency_key: str | None, *
     """
     if len(command) == 1 and command[0].endswith(FILES) and Path(command[0]).is_file():
         return _file(command[0], detached=detached, key=idempotency_key, given=given)
-    with session.connect_or_start() as styx:
+    with local.connect_or_start() as styx:
         key = idempotency_key or ""
-        document = _document(command, given, local=session.is_local(styx))
+        document = _document(command, given, here=session.is_local(styx))
         if given["array"]:
             job = styx.submit_job({"tasks": [document]}, key=key)
             session.warn(job.warnings)
             return _print_id(job.job_id) if detached else follow.job(styx, job.job_id)
         task = styx.submit(document, key=key)
         session.warn(task.warnings)
-        return _print_id(task.task_id) if detached else _follow_task(styx, task.task_id)
+        return _print_id(task.task_id) if detached else follow.run(styx, task.task_id)
 
 
 def _file(path: str, *, detached: bool, key: str | None, given: dict[str, Any]) -> int:
@@ -81,10 +82,10 @@ def _file(path: str, *, detached: bool, key: str | None, given: dict[str, Any]) 
     return context.invoke(submit, file=path, follow_tasks=not detached, idempotency_key=key)
 
 
-def _document(command: tuple[str, ...], given: dict[str, Any], *, local: bool) -> dict[str, Any]:
+def _document(command: tuple[str, ...], given: dict[str, Any], *, here: bool) -> dict[str, Any]:
     resources = {name: given[name] for name in ("cpus", "memory", "gpus", "disk", "arch")}
     workdir = given["workdir"]
-    if workdir is None and local:
+    if workdir is None and here:
         workdir = "."  # this machine's own server: run where the user stands, as a shell would
     fields = {
         "name": given["name"],
@@ -100,13 +101,6 @@ def _document(command: tuple[str, ...], given: dict[str, Any], *, local: bool) -
         },
     }
     return {name: value for name, value in fields.items() if value not in (None, {}, [])}
-
-
-def _follow_task(styx: Styx, task_id: str) -> int:
-    with detach.on_interrupt(task_id, lambda: styx.another().cancel(task_id)):
-        ended = follow.task(styx, task_id, follow.VERBATIM, explain=True)
-    follow.tell_end(ended)
-    return exits.of_task(ended)
 
 
 def _print_id(id_: str) -> int:

@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import click
 
-from styx.cli import documents, exits, follow, options, render, session
+from styx.cli import documents, exits, follow, local, options, render, session
 from styx.errors import InvalidSpec
 from styx.sdk.client import Styx
 from styx.wire import http as wire
@@ -29,7 +29,7 @@ def submit(
     A file holds one task, or a job with `tasks`.
     """
     document = documents.read(file)
-    with session.connect_or_start() as styx:
+    with local.connect_or_start() as styx:
         job = _submit(styx, document, idempotency_key or "")
         session.warn(job.warnings)
         if follow_tasks:

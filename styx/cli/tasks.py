@@ -30,12 +30,14 @@ def logs(
             return (
                 follow.job(styx, found.id) if following else _print_job(styx, found, streams, tail)
             )
-        wanted = follow.Wanted(streams, attempt or max(1, found.attempt), tail)
-        if following:
-            return exits.of_task(follow.task(styx, found.id, follow.VERBATIM, wanted))
-        if found.attempt:
-            follow.attempt(styx, found.id, wanted.first, follow.VERBATIM, wanted)
-        return exits.FINE
+        if not following:
+            if found.attempt:
+                follow.print_so_far(styx, found.id, follow.VERBATIM, streams, attempt, tail)
+            return exits.FINE
+        follow.copy(styx, found.id, follow.VERBATIM, streams=streams, attempt=attempt, tail=tail)
+        ended = styx.wait(found.id)
+        follow.tell_end(ended)
+        return exits.of_task(ended)
 
 
 @click.command()
@@ -58,14 +60,15 @@ def wait(references: tuple[str, ...], timeout: float | None) -> int:
 
 @click.command()
 @options.references
-def cancel(references: tuple[str, ...]) -> int:
+@click.option("--force", is_flag=True, help="Kill at once, without asking first.")
+def cancel(references: tuple[str, ...], force: bool) -> int:
     """Cancel tasks or jobs: what runs is asked to end, and killed if it does not."""
     with session.connect() as styx:
         for reference in names.expand(styx, references):
             try:
-                accepted = styx.cancel(reference)
+                accepted = styx.cancel(reference, force=force)
             except NotFound:
-                accepted = styx.cancel_job(reference)
+                accepted = styx.cancel_job(reference, force=force)
             talk.say(f"{reference}: {accepted.status}")
     return exits.FINE
 
@@ -100,5 +103,5 @@ def _print_job(styx: Styx, job: wire.JobView, streams: tuple[str, ...], tail: in
     width = max((len(row.name) for row in rows), default=0)
     for row in reversed(rows):  # the list has the newest first
         sink = follow.Prefixed(row.name, width)
-        follow.attempt(styx, row.id, row.attempt, sink, follow.Wanted(streams, tail=tail))
+        follow.print_so_far(styx, row.id, sink, streams, None, tail)
     return exits.FINE

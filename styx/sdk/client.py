@@ -27,8 +27,7 @@ from styx.wire import http as wire
 
 BASE: Final = "/api/v1"
 PAGE: Final = 1_000  # rows a request; the server's largest
-POLL_FIRST_S: Final = 0.02  # a quick task is seen at once,
-POLL_LAST_S: Final = 1.0  # a long one costs a request a second
+WAIT_S: Final = 30.0  # that one request waits for an end; well below what proxies allow
 TAIL: Final = 20  # lines of standard error in a `TaskFailed`
 _NEXT: Final = re.compile(r'<([^>]*)>;\s*rel="?next"?')
 
@@ -106,37 +105,47 @@ class Styx:
         self, task_id: str, *, timeout_s: float | None = None, check: bool = False
     ) -> wire.TaskDetail:
         """Return the task once it is over. Raises: TimeoutError; with `check` also TaskFailed."""
-        over = _until(
-            lambda: self.task(task_id), lambda row: row.status in wire.TERMINAL, timeout_s
-        )
+        over = self._over(wire.TaskDetail, f"/tasks/{_segment(task_id)}", _task_is_over, timeout_s)
         if check and over.status != "succeeded":
             raise failures.TaskFailed(over, b"".join(self.logs(over.id, stream="err", tail=TAIL)))
         return over
 
     def logs(
-        self, task_id: str, *, stream: str = "out", follow: bool = False, tail: int | None = None
-    ) -> Iterator[bytes]:
-        """One stream (`out` or `err`) of the last attempt, exactly as the task wrote it.
-
-        `follow` goes on until the attempt is over. `tail` begins so many lines before the end.
-        """
-        return iter(self.output(task_id, stream, follow=follow, tail=tail))
-
-    def output(
         self,
         task_id: str,
-        stream: str,
         *,
-        attempt: int | None = None,
-        offset: int = 0,
-        tail: int | None = None,
+        stream: str = "out",
         follow: bool = False,
-    ) -> streams.Output:
-        """As `logs`, of any attempt and from any byte on. May be read in a thread of its own."""
-        query: Query = {"stream": stream, "attempt": attempt, "tail": tail}
-        query["follow"] = 1 if follow else None
-        path = f"{BASE}/tasks/{_segment(task_id)}/logs"
-        return streams.Output(self._transport, path, query, offset)
+        tail: int | None = None,
+        attempt: int | None = None,
+    ) -> Iterator[bytes]:
+        """One stream (`out` or `err`), exactly as the task wrote it: of one attempt, the last unless
+        given. `tail` begins so many lines before the end. With `follow` until the task is over, over
+        its retries too.
+        """
+        if not follow:
+            query: Query = {"stream": stream, "attempt": attempt, "tail": tail}
+            yield from streams.text(self._transport, _logs_path(task_id), query)
+            return
+        for written in self.follow(task_id, stream=stream, attempt=attempt, tail=tail):
+            yield written.data
+
+    def follow(
+        self,
+        task_id: str,
+        *,
+        stream: str = "",
+        attempt: int | None = None,
+        tail: int | None = None,
+        from_beginning: bool = False,
+    ) -> Iterator[streams.Written]:
+        """What the task writes until it is over: both streams unless one is given, each piece with its
+        place, each byte once. From the current attempt on, or all of them `from_beginning`; or one
+        attempt only.
+        """
+        query: Query = {"follow": 1, "stream": stream, "attempt": attempt, "tail": tail}
+        last_id = streams.BEGINNING if from_beginning else ""
+        return streams.output(self._transport, _logs_path(task_id), query, last_id=last_id)
 
     # --- jobs -------------------------------------------------------------------------------------
 
@@ -152,7 +161,7 @@ class Styx:
 
     def wait_job(self, job_id: str, *, timeout_s: float | None = None) -> wire.JobView:
         """Return the job once all its tasks are over. Raises: TimeoutError."""
-        return _until(lambda: self.job(job_id), lambda row: row.finished_at is not None, timeout_s)
+        return self._over(wire.JobView, f"/jobs/{_segment(job_id)}", _job_is_over, timeout_s)
 
     # --- agents and events ------------------------------------------------------------------------
 
@@ -172,7 +181,7 @@ class Styx:
 
     def events(self, *, last_id: str = "") -> Iterator[wire.FeedEvent]:
         """Changes as they happen, without end; goes on after `last_id`, also over broken lines."""
-        return streams.events(self._transport, f"{BASE}/events", last_id)
+        return streams.changes(self._transport, f"{BASE}/events", last_id=last_id)
 
     # --- the client itself ------------------------------------------------------------------------
 
@@ -189,8 +198,23 @@ class Styx:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _read(self, model: type[T], path: str, *, base: str = BASE) -> T:
-        return _decoded(self._transport.call("GET", base + path), model)
+    def _read(
+        self, model: type[T], path: str, *, query: Query | None = None, base: str = BASE
+    ) -> T:
+        return _decoded(self._transport.call("GET", base + path, query=query), model)
+
+    def _over(
+        self, model: type[T], path: str, is_over: Callable[[T], bool], timeout_s: float | None
+    ) -> T:
+        """Raises: TimeoutError."""
+        deadline_s = math.inf if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            left_s = max(0.0, deadline_s - time.monotonic())
+            found = self._read(model, path, query={"wait": f"{min(WAIT_S, left_s):.3f}"})
+            if is_over(found):
+                return found
+            if left_s <= 0:
+                raise TimeoutError(f"not over after {timeout_s:g} s")
 
     def _post(
         self,
@@ -240,16 +264,16 @@ def _next_page(answer: Answer) -> str | None:
     return f"{parts.path}?{parts.query}"
 
 
-def _until(look: Callable[[], T], done: Callable[[T], bool], timeout_s: float | None) -> T:
-    deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
-    pause_s = POLL_FIRST_S
-    while not done(found := look()):
-        left_s = deadline - time.monotonic()
-        if left_s <= 0:
-            raise TimeoutError(f"not over after {timeout_s:g} s")
-        time.sleep(min(pause_s, left_s))
-        pause_s = min(POLL_LAST_S, pause_s * 1.5)
-    return found
+def _logs_path(task_id: str) -> str:
+    return f"{BASE}/tasks/{_segment(task_id)}/logs"
+
+
+def _task_is_over(row: wire.TaskDetail) -> bool:
+    return row.status in wire.TERMINAL
+
+
+def _job_is_over(row: wire.JobView) -> bool:
+    return row.finished_at is not None
 
 
 def _segment(reference: str) -> str:

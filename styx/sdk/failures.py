@@ -16,7 +16,8 @@ from styx.wire import http as wire
 class Unreachable(errors.StyxError):
     """Nothing answers at the server's address; `cause` is the system's word for it."""
 
-    def __init__(self, url: str, cause: str, *, hint: str = "") -> None:
+    def __init__(self, url: str, cause: str) -> None:
+        hint = "start one here with: styx server start      or set STYX_SERVER_URL"
         super().__init__(f"cannot reach {url} ({cause})", hint=hint)
         self.url = url
         self.cause = cause

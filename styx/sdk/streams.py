@@ -1,8 +1,11 @@
-"""Long answers that survive their connections: a task's output by byte offset, events by their ids."""
+"""Long answers that survive their connections: a task's output, and events, by the ids of server-sent
+events.
+"""
 
+import base64
 import time
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -12,81 +15,97 @@ from styx.sdk import failures
 from styx.sdk.transport import PATIENCE_S, RETRY_BASE_S, RETRY_CAP_S, Query, Transport
 from styx.wire import http as wire
 
-OFFSET_HEADER: Final = "X-Log-Offset"  # of the first byte of an answer
-_DATA: Final = b"data:"
+BEGINNING: Final = "0:0:0"  # of the first attempt, as an event's id
 _SSE: Final = {"Accept": "text/event-stream"}
-_AWAY: Final = (failures.Unreachable, LimitReached)  # of a server that comes back
+
+E = TypeVar("E")
 
 
-class Output:
-    """One stream of one attempt, piece by piece: each byte once, however often the line breaks.
+class Written(msgspec.Struct, frozen=True):
+    """What a task wrote to `stream` (`out` or `err`) at `offset`; or, with `why`, bytes lost for good."""
 
-    Iterating raises Unreachable when the server stayed away for `PATIENCE_S`, and the RequestErrors.
+    attempt: int
+    rank: int
+    stream: str
+    offset: int
+    text: str = ""
+    base64: str = ""
+    lost: int = msgspec.field(name="bytes", default=0)
+    why: str = ""
+
+    @property
+    def data(self) -> bytes:
+        return base64.b64decode(self.base64) if self.base64 else self.text.encode()
+
+
+class Event(msgspec.Struct, frozen=True):
+    id: str
+    kind: str
+    data: bytes
+
+
+def text(transport: Transport, path: str, query: Query) -> Iterator[bytes]:
+    """A whole answer as it comes. Raises: Unreachable, RequestErrors."""
+    with transport.stream(path, query) as stream:
+        while piece := stream.read():
+            yield piece
+
+
+def output(
+    transport: Transport, path: str, query: Query, *, last_id: str = ""
+) -> Iterator[Written]:
+    """What a task writes until it is over, each byte once, however often the line breaks."""
+    for event in _events(transport, path, query, last_id):
+        if event.kind == "end":
+            return
+        yield msgspec.json.decode(event.data, type=Written)
+
+
+def changes(transport: Transport, path: str, *, last_id: str = "") -> Iterator[wire.FeedEvent]:
+    """Changes of anything, without end."""
+    for event in _events(transport, path, {}, last_id):
+        yield msgspec.json.decode(event.data, type=wire.FeedEvent)
+
+
+def _events(transport: Transport, path: str, query: Query, last_id: str) -> Iterator[Event]:
+    """Server-sent events without end, going on after the last one seen when the line breaks.
+
+    Raises: Unreachable, when the server stayed away for `PATIENCE_S`; the RequestErrors.
     """
-
-    def __init__(self, transport: Transport, path: str, query: Query, offset: int) -> None:
-        self.offset = (
-            offset  # of the next byte; behind a `tail` known once the first piece is there
-        )
-        self._transport = transport
-        self._path = path
-        self._query = query
-
-    def __iter__(self) -> Iterator[bytes]:
-        patience = _Patience()
-        query = self._query if self._query.get("tail") else self._from_offset()
-        while True:
-            try:
-                with self._transport.stream(self._path, query) as stream:
-                    patience.renew()
-                    self.offset = int(stream.headers.get(OFFSET_HEADER, self.offset))
-                    while piece := stream.read():
-                        self.offset += len(piece)
-                        yield piece
-                    return
-            except _AWAY as error:
-                patience.wait(error)
-            except failures.ServerFailed as error:
-                if error.status < 500:
-                    raise
-                patience.wait(error)
-            query = self._from_offset()
-
-    def _from_offset(self) -> Query:
-        return {**self._query, "tail": None, "offset": self.offset}
-
-
-def events(transport: Transport, path: str, last_id: str = "") -> Iterator[wire.FeedEvent]:
-    """Changes without end, going on after the last one seen."""
-    patience = _Patience()
+    backoff = Backoff(base_s=RETRY_BASE_S, cap_s=RETRY_CAP_S)
+    heard_s = time.monotonic()
     while True:
-        headers = _SSE | ({"Last-Event-ID": last_id} if last_id else {})
         try:
-            with transport.stream(path, headers=headers) as stream:
-                patience.renew()
-                for line in stream.lines():
-                    if line.startswith(_DATA):
-                        event = msgspec.json.decode(line[len(_DATA) :], type=wire.FeedEvent)
-                        last_id = event.id
-                        yield event
-                raise failures.Unreachable(transport.url, "the stream ended")
-        except _AWAY as error:
-            patience.wait(error)
+            for event in _once(transport, path, query, last_id):
+                heard_s = time.monotonic()
+                backoff.reset()
+                if event is not None:
+                    last_id = event.id
+                    yield event
+        except (failures.Unreachable, failures.ServerFailed, LimitReached) as error:
+            wait_s = backoff.next_s()
+            refused = isinstance(error, failures.ServerFailed) and error.status < 500
+            if refused or time.monotonic() - heard_s + wait_s > PATIENCE_S:
+                raise
+            time.sleep(wait_s)
 
 
-class _Patience:
-    """How long to wait for a server that went away in the middle."""
+def _once(transport: Transport, path: str, query: Query, last_id: str) -> Iterator[Event | None]:
+    """Over one connection; None for a sign of life. Raises: Unreachable, also at its end."""
+    headers = _SSE | ({"Last-Event-ID": last_id} if last_id else {})
+    with transport.stream(path, query, headers) as stream:
+        for block in stream.blocks():
+            yield _parsed(block)
+    raise failures.Unreachable(transport.url, "the stream ended")
 
-    def __init__(self) -> None:
-        self._backoff = Backoff(base_s=RETRY_BASE_S, cap_s=RETRY_CAP_S)
-        self._last_heard_s = time.monotonic()
 
-    def renew(self) -> None:
-        self._last_heard_s = time.monotonic()
-        self._backoff.reset()
-
-    def wait(self, error: Exception) -> None:
-        wait_s = self._backoff.next_s()
-        if time.monotonic() - self._last_heard_s + wait_s > PATIENCE_S:
-            raise error
-        time.sleep(wait_s)
+def _parsed(block: bytes) -> Event | None:
+    """None for what is no event: a comment, a word about retries."""
+    fields = {"id": b"", "event": b"", "data": b""}
+    for line in block.split(b"\n"):
+        name, _, value = line.partition(b":")
+        if (key := name.decode()) in fields:
+            fields[key] = value.removeprefix(b" ")
+    if not fields["data"]:
+        return None
+    return Event(fields["id"].decode(), fields["event"].decode(), fields["data"])

@@ -192,12 +192,17 @@ class Stream:
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise failures.Unreachable(self._url, cause_of(error)) from error
 
-    def lines(self) -> Iterator[bytes]:
-        """Line by line, without their ends. Raises: Unreachable."""
-        rest = b""
+    def blocks(self) -> Iterator[bytes]:
+        """What stands between empty lines, as in server-sent events. Raises: Unreachable."""
+        buffer = bytearray()
+        searched = 0  # bytes in which no end of a block is
         while piece := self.read():
-            *whole, rest = (rest + piece).split(b"\n")
-            yield from whole
+            buffer += piece
+            while (end := buffer.find(b"\n\n", searched)) >= 0:
+                yield bytes(buffer[:end])
+                del buffer[: end + 2]
+                searched = 0
+            searched = max(0, len(buffer) - 1)
 
     def close(self) -> None:
         self._response.close()
