@@ -165,7 +165,13 @@ def styx(*, agent: bool = True) -> Iterator[Styx]:
 
 
 def call(env: dict[str, str], arguments: Sequence[str]) -> None:
-    subprocess.run([*STYX, *arguments], env=env, stdout=subprocess.DEVNULL, check=True)
+    subprocess.run(
+        [*STYX, *arguments],
+        env=env,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        check=True,
+    )
 
 
 def _free_port() -> int:

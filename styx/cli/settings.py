@@ -45,7 +45,8 @@ def show(config_file: Path | None, output: str) -> None:
 
 @click.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-def completion(shell: str) -> None:
+@click.pass_context
+def completion(ctx: click.Context, shell: str) -> None:
     r"""Print the completion script of SHELL.
 
     \b
@@ -55,9 +56,8 @@ def completion(shell: str) -> None:
     """
     kind = shell_completion.get_completion_class(shell)
     assert kind is not None, "click knows the three shells"
-    from styx.cli import main
-
-    render.line(kind(main.styx, {}, "styx", "_STYX_COMPLETE").source())
+    program = ctx.find_root().command
+    render.line(kind(program, {}, "styx", "_STYX_COMPLETE").source())
 
 
 @click.command()
