@@ -169,9 +169,12 @@ class Site:
                 found.append(process)
         return found
 
-    def cli(self, *words: str, **env: str) -> subprocess.CompletedProcess[bytes]:
+    def cli(
+        self, *words: str, cwd: Path | None = None, **env: str
+    ) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
             [*STYX, *words],
+            cwd=cwd,
             env=self.env | env,
             stdin=subprocess.DEVNULL,
             capture_output=True,
