@@ -4,7 +4,7 @@ An `async def test_…` runs on uvloop, as the server does, by anyio's plugin; n
 fixtures share the loop of their test. Sync tests and fixtures need nothing.
 
     postgres       one private Postgres for the whole run (tests.support.postgres)
-    database_url   a fresh database with this version's schema; works for subprocesses too
+    database_url   a database with this version's schema and no rows; works for subprocesses too
     database       the same, open: a styx.store.postgres.Database
 """
 
@@ -29,9 +29,9 @@ def postgres() -> Iterator[support.Postgres]:
 
 @pytest.fixture
 def database_url(postgres: support.Postgres) -> Iterator[str]:
-    url = postgres.clone()
+    url = postgres.borrow()
     yield url
-    postgres.drop(url)
+    postgres.give_back(url)
 
 
 @pytest.fixture

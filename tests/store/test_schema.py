@@ -51,12 +51,15 @@ def test_a_migration_s_file_is_named_by_its_id():
         assert path.stem == f"styx_{re.sub('[-:]', '_', found[1]).lower()}"
 
 
-async def test_a_newer_schema_is_refused(database_url: str, connection: asyncpg.Connection):
+async def test_a_newer_schema_is_refused(empty_url: str):
+    await schema.prepare(empty_url)
+    connection = await asyncpg.connect(empty_url)
     await connection.execute(
         "INSERT INTO migration (name, app_name, ran_on) VALUES ('2999-01-01T00:00:00:0', 'styx', now())"
     )
+    await connection.close()
     with pytest.raises(SetupError, match="newer version of Styx"):
-        await Database.open(database_url)
+        await Database.open(empty_url)
 
 
 async def test_a_migration_that_fails_says_why_and_changes_nothing(empty_url: str):
@@ -87,20 +90,23 @@ async def test_an_unreachable_database_is_one_sentence(postgres: Postgres, tmp_p
             await Database.open(url)
 
 
-@pytest.mark.parametrize("setting", ["fsync", "full_page_writes"])
-async def test_a_database_that_may_lose_work_is_refused(setting: str, tmp_path: Path):
+async def test_a_database_that_may_lose_work_is_refused(tmp_path: Path):
     embedded = EmbeddedPostgres(tmp_path)
-    url = await embedded.start()
+    connection = await asyncpg.connect(url := await embedded.start())
     try:
-        connection = await asyncpg.connect(url)
-        await connection.execute(f"ALTER SYSTEM SET {setting} = off")
-        await connection.execute("SELECT pg_reload_conf()")
-        while await connection.fetchval(f"SHOW {setting}") == "on":
-            await asyncio.sleep(0.01)
-        await connection.close()
-        with pytest.raises(SetupError, match=f"{setting} = off"):
-            await Database.open(url)
+        for setting in ("fsync", "full_page_writes"):
+            await connection.execute(f"ALTER SYSTEM SET {setting} = off")
+            await connection.execute("SELECT pg_reload_conf()")
+            while await connection.fetchval(f"SHOW {setting}") == "on":
+                await asyncio.sleep(0.01)
+            with pytest.raises(SetupError, match=f"{setting} = off"):
+                await Database.open(url)
+            await connection.execute(f"ALTER SYSTEM RESET {setting}")
+            await connection.execute("SELECT pg_reload_conf()")
+            while await connection.fetchval(f"SHOW {setting}") == "off":
+                await asyncio.sleep(0.01)
     finally:
+        await connection.close()
         await embedded.stop()
 
 
