@@ -52,10 +52,12 @@ class Guard:
     def __init__(self, config: Config, token: str) -> None:
         self._token = token.encode()
         server = config.server
-        self._peer = config.auth.peer and is_loopback(server.host)
+        # Behind a proxy every stranger comes over loopback, as whoever runs the proxy.
+        behind_proxy = server.behind_tls_proxy
+        self._peer = config.auth.peer and is_loopback(server.host) and not behind_proxy
         self._peers = Peers()
         self._uid = os.geteuid()
-        self._secure = server.behind_tls_proxy
+        self._secure = behind_proxy
         self._cors_origins = frozenset(server.cors_origins)
         names = (server.host, socket.gethostname(), *server.allowed_hosts)
         self._hosts = frozenset(name.lower() for name in names)

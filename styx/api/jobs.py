@@ -72,11 +72,8 @@ class Jobs:
         """
         body = await call.body()
         key = submit.key_of(call, body)
-        made = await submit.earlier(self._backend, key)
-        if made is None:
-            spec = await submit.checked(body, form.check_job)
-            made = await submit.submit(self._backend, spec, key)
-        return _submitted(made)
+        spec = await submit.checked(body, form.check_job)
+        return _submitted(await submit.submit(self._backend, spec, key))
 
     @route.get(PATH, "listJobs", list[http.JobView], also=UNCHANGED, query=JobsQuery)
     async def browse(self, call: Call) -> Response[bytes]:
@@ -152,16 +149,13 @@ class Jobs:
         `styx.retry_of`.
         """
         key = submit.key_of(call, b"")
-        made = await submit.earlier(self._backend, key)
-        if made is None:
-            job = await self._find(await finding.job_id(self._backend, reference(call)))
-            if job.state not in TERMINAL:
-                hint = f"cancel it first: styx cancel {job.id}"
-                raise Conflict(f"the job {job.name} is not over", hint=hint)
-            specs = await self._backend.query.job_specs(job.id)
-            left = [again.Left(row, await self._not_succeeded(job.id, row)) for row in specs]
-            made = await submit.submit(self._backend, again.of_job(job, left), key)
-        return _submitted(made)
+        job = await self._find(await finding.job_id(self._backend, reference(call)))
+        if job.state not in TERMINAL:
+            hint = f"cancel it first: styx cancel {job.id}"
+            raise Conflict(f"the job {job.name} is not over", hint=hint)
+        specs = await self._backend.query.job_specs(job.id)
+        left = [again.Left(row, await self._not_succeeded(job.id, row)) for row in specs]
+        return _submitted(await submit.submit(self._backend, again.of_job(job, left), key))
 
     async def _not_succeeded(self, job_id: JobId, row: SpecRows) -> Sequence[int]:
         width = row.spec.width

@@ -41,6 +41,7 @@ class Streamed(Response[bytes]):
             async with aclosing(self._parts) as parts:
                 async for part in parts:
                     await send({"type": "http.response.body", "body": part, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
 
         async def listen() -> None:
             while (await receive())["type"] != "http.disconnect":
@@ -54,7 +55,6 @@ class Streamed(Response[bytes]):
                     await send({"type": "http.response.body", "body": body, "more_body": True})
 
         await supervise.until_first_ends(write=write, listen=listen, keep_alive=keep_alive)
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def events(parts: Parts) -> Streamed:

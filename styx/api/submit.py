@@ -70,9 +70,9 @@ async def checked(body: bytes, check: Callable[[object], T]) -> T:
     return await asyncio.to_thread(lambda: check(document.read(body)))
 
 
-async def earlier(backend: Backend, key: Key) -> Made | None:
+async def _earlier(backend: Backend, key: Key) -> Made | None:
     """What the key made before. Raises: Conflict, if it came with another document."""
-    job = await backend.query.job_by_key(PROJECT, key.text) if key.text else None
+    job = await backend.query.job_by_key(PROJECT, key.text)
     if job is None:
         return None
     if job.body_sha256 != key.sha256:
@@ -84,7 +84,8 @@ async def earlier(backend: Backend, key: Key) -> Made | None:
 
 
 async def submit(backend: Backend, spec: JobSpec, key: Key) -> Made:
-    """Return once the job is durable.
+    """Return once the job is durable. A key is not looked up first: that it was used is seen by the
+    scheduler while its job lives, and by the database ever after, and most keys are new.
 
     Raises: StoreUnavailable (outcome unknown: repeat with the key), LimitReached, Conflict.
     """
@@ -100,12 +101,11 @@ async def submit(backend: Backend, spec: JobSpec, key: Key) -> Made:
     try:
         answer = await backend.engine.post(submitted)
     except WriteRefused:
-        # The same key a moment before us, and its job is over already.
-        if (made := await earlier(backend, key)) is None:
+        if not key.text or (made := await _earlier(backend, key)) is None:
             raise
         return made
     if isinstance(answer, event.AlreadySubmitted):
-        made = await earlier(backend, key)
+        made = await _earlier(backend, key)
         assert made is not None, "a live job is in the database"
         return made
     assert isinstance(answer, event.Accepted), answer

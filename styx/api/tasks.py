@@ -62,10 +62,8 @@ class Tasks:
         """
         body = await call.body()
         key = submit.key_of(call, body)
-        made = await submit.earlier(self._backend, key)
-        if made is None:
-            spec = await submit.checked(body, _read)
-            made = await submit.submit(self._backend, spec, key)
+        spec = await submit.checked(body, _read)
+        made = await submit.submit(self._backend, spec, key)
         answers = [_submitted(group) for group in made.groups]
         answers[0].warnings = made.warnings
         is_list = body.lstrip()[:1] == b"["
@@ -143,10 +141,8 @@ class Tasks:
         What is over stays so: this is a new task from the same spec, labelled `styx.retry_of`.
         """
         key = submit.key_of(call, b"")
-        made = await submit.earlier(self._backend, key)
-        if made is None:
-            task, _ = await self._find(await finding.task_id(self._backend, reference(call)))
-            made = await submit.submit(self._backend, again.of_task(task), key)
+        task, _ = await self._find(await finding.task_id(self._backend, reference(call)))
+        made = await submit.submit(self._backend, again.of_task(task), key)
         return reply(_submitted(made.groups[0]), made.status)
 
     @route.get(f"{PATH}/{{id}}/explain", "explainTask", http.Explanation, refuses=FINDING)

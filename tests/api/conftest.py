@@ -1,7 +1,7 @@
 """The real HTTP server on a free port, in the loop of the test; behind it all of Styx but the processes."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,17 +74,40 @@ class Site:
         return problem
 
 
-@pytest.fixture
-async def site(database: Database, tmp_path: Path) -> AsyncIterator[Site]:
-    logs = LogFiles(database, tmp_path / "logs")
-    config = Config(home=str(tmp_path), server=Server(max_body_bytes=4 << 20))
-    async with engines.running(database, logs) as engine:
+@asynccontextmanager
+async def running(database: Database, home: Path) -> AsyncIterator[Site]:
+    logs = LogFiles(database, home / "logs")
+    config = Config(home=str(home), server=Server(max_body_bytes=4 << 20))
+    async with engines.running(database, logs, retry_base_s=0.05) as engine:
         app = server.build(engine, database, logs, config, TOKEN)
         async with serving(app) as (url, _):
             bearer = {"authorization": f"Bearer {TOKEN}"}
             async with httpx.AsyncClient(base_url=url, headers=bearer, timeout=30) as client:
                 yield Site(url, client, engine, logs, database)
     logs.close()
+
+
+@pytest.fixture
+async def site(database: Database, tmp_path: Path) -> AsyncIterator[Site]:
+    async with running(database, tmp_path) as site:
+        yield site
+
+
+@pytest.fixture(scope="session")
+def empty_url(postgres) -> Iterator[str]:
+    url = postgres.borrow()
+    yield url
+    postgres.give_back(url)
+
+
+@pytest.fixture(scope="session")
+async def empty(empty_url: str, tmp_path_factory) -> AsyncIterator[Site]:
+    """One for all the tests in which every submit is refused: each a server of its own costs too much."""
+    database = await Database.open(empty_url)
+    async with running(database, tmp_path_factory.mktemp("empty")) as site:
+        yield site
+        assert await site.get("/tasks") == []
+    await database.close()
 
 
 @pytest.fixture

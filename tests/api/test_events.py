@@ -83,8 +83,8 @@ async def test_changes_are_told_and_resumed(site, agent):
         await resumed.aclose()
 
 
-async def test_an_id_of_another_server_is_answered_by_a_reset(site):
-    told = follow(site, since="9999-1")
+async def test_an_id_of_another_server_is_answered_by_a_reset(empty):
+    told = follow(empty, since="9999-1")
     assert (await anext(told))["kind"] == "reset"
     await told.aclose()
 
@@ -102,9 +102,9 @@ async def test_the_socket_says_the_same(site):
         assert task_id in {event["object_id"] for event in told}
 
 
-async def test_sockets_are_refused_before_they_are_accepted(site):
+async def test_sockets_are_refused_before_they_are_accepted(empty):
     async def refused(path, **how):
-        async with Socket(site, path, **how) as socket:
+        async with Socket(empty, path, **how) as socket:
             rejected = await socket.hear()
             assert isinstance(rejected, RejectConnection)
             body = await socket.hear()
@@ -124,9 +124,9 @@ async def test_sockets_are_refused_before_they_are_accepted(site):
     assert await refused("/api/v1/stream", subprotocols=["mqtt"]) == (400, "bad_request")
 
 
-async def test_a_socket_is_no_page(site):
+async def test_a_socket_is_no_page(empty):
     for path in ("/api/v1/stream", wire.PATH):
-        assert (await site.refused(426, "GET", path))["code"] == "upgrade_required"
+        assert (await empty.refused(426, "GET", path))["code"] == "upgrade_required"
 
 
 # --- the socket of agents -------------------------------------------------------------------------
@@ -154,8 +154,8 @@ async def test_an_agent_speaks_over_its_socket(site):
     await engines.until(lambda: not len(site.engine.links))
 
 
-async def test_nonsense_ends_the_session_with_a_word(site):
-    async with Socket(site, wire.PATH, subprotocols=[wire.SUBPROTOCOL]) as socket:
+async def test_nonsense_ends_the_session_with_a_word(empty):
+    async with Socket(empty, wire.PATH, subprotocols=[wire.SUBPROTOCOL]) as socket:
         await socket.hear()
         socket.say(BytesMessage(b"nonsense"))
         (bye,) = heard(await socket.hear())
@@ -163,15 +163,15 @@ async def test_nonsense_ends_the_session_with_a_word(site):
         closed = await socket.hear()
         assert isinstance(closed, CloseConnection)
         assert closed.code == wire.CLOSE_PROTOCOL
-    async with Socket(site, wire.PATH, subprotocols=[wire.SUBPROTOCOL]) as socket:
+    async with Socket(empty, wire.PATH, subprotocols=[wire.SUBPROTOCOL]) as socket:
         await socket.hear()
         socket.say(TextMessage("text"))
         (bye,) = heard(await socket.hear())
         assert bye.code == wire.CLOSE_PROTOCOL
 
 
-async def test_a_frame_too_big_ends_the_session(site):
-    async with Socket(site, wire.PATH, subprotocols=[wire.SUBPROTOCOL]) as socket:
+async def test_a_frame_too_big_ends_the_session(empty):
+    async with Socket(empty, wire.PATH, subprotocols=[wire.SUBPROTOCOL]) as socket:
         await socket.hear()
         socket.say(BytesMessage(b"x" * (wire.MAX_FRAME_BYTES + 1)))
         closed = await socket.hear()

@@ -61,16 +61,16 @@ async def test_the_same_key_is_the_same_job(site):
         ),
     ],
 )
-async def test_bad_input_gets_a_clear_answer(site, document, path):
-    problem = await site.refused(422, "POST", "/api/v1/jobs", json=document)
+async def test_bad_input_gets_a_clear_answer(empty, document, path):
+    problem = await empty.refused(422, "POST", "/api/v1/jobs", json=document)
     assert [error["path"] for error in problem["errors"]] == [path]
-    assert await site.get("/jobs") == []
+    assert await empty.get("/jobs") == []
 
 
-async def test_a_name_given_twice_is_seen_though_json_hides_it(site):
+async def test_a_name_given_twice_is_seen_though_json_hides_it(empty):
     body = b'{"tasks": {"a": {"command": "x"}, "a": {"command": "y"}}}'
     headers = {"content-type": "application/json"}
-    problem = await site.refused(422, "POST", "/api/v1/jobs", content=body, headers=headers)
+    problem = await empty.refused(422, "POST", "/api/v1/jobs", content=body, headers=headers)
     assert [error["path"] for error in problem["errors"]] == ["tasks.a"]
 
 

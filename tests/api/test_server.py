@@ -37,10 +37,10 @@ def operations(described):
 
 
 @pytest.mark.parametrize("credential", ["", "Bearer wrong", "Basic YTpi"])
-async def test_no_route_answers_without_a_credential(site, credential):
+async def test_no_route_answers_without_a_credential(empty, credential):
     headers = {"authorization": credential, "x-forwarded-for": "203.0.113.9"}
-    for method, path, _ in operations(await document(site)):
-        answer = await site.http.request(method, path.replace("{id}", "last"), headers=headers)
+    for method, path, _ in operations(await document(empty)):
+        answer = await empty.http.request(method, path.replace("{id}", "last"), headers=headers)
         if (method, path) in OPEN:
             assert answer.status_code == 200
         else:
@@ -55,7 +55,7 @@ async def test_no_route_answers_without_a_credential(site, credential):
         "//health",
         "/Health",
     ):
-        answer = await site.http.get(path, headers=headers)
+        answer = await empty.http.get(path, headers=headers)
         assert answer.status_code == 401, path
 
 
@@ -78,52 +78,52 @@ async def test_the_servers_own_user_needs_no_token(site):
 # --- refusals -------------------------------------------------------------------------------------
 
 
-async def test_what_the_framework_refuses_is_a_problem_too(site):
-    assert (await site.refused(404, "GET", "/nope"))["code"] == "not_found"
-    wrong = await site.refused(405, "DELETE", "/api/v1/tasks")
+async def test_what_the_framework_refuses_is_a_problem_too(empty):
+    assert (await empty.refused(404, "GET", "/nope"))["code"] == "not_found"
+    wrong = await empty.refused(405, "DELETE", "/api/v1/tasks")
     assert wrong["code"] == "method_not_allowed"
-    answer = await site.http.request("DELETE", "/api/v1/tasks")
+    answer = await empty.http.request("DELETE", "/api/v1/tasks")
     assert {"GET", "POST"} <= set(answer.headers["allow"].split(", "))
 
 
-async def test_an_unforeseen_error_tells_nothing(site, monkeypatch, capsys):
+async def test_an_unforeseen_error_tells_nothing(empty, monkeypatch, capsys):
     async def broken(*_args, **_more):
         raise ZeroDivisionError("the secret")
 
-    monkeypatch.setattr(type(site.database.query), "tasks", broken)
-    problem = await site.refused(500, "GET", "/api/v1/tasks")
+    monkeypatch.setattr(type(empty.database.query), "tasks", broken)
+    problem = await empty.refused(500, "GET", "/api/v1/tasks")
     assert problem["code"] == "internal"
     assert "secret" not in str(problem)
     logged = capsys.readouterr()
     assert problem["request_id"] in logged.out + logged.err
-    assert (await site.http.get("/health")).status_code == 200
+    assert (await empty.http.get("/health")).status_code == 200
 
 
-async def test_a_database_that_is_away_is_said_with_when_to_come_back(site, monkeypatch):
+async def test_a_database_that_is_away_is_said_with_when_to_come_back(empty, monkeypatch):
     async def away(*_args, **_more):
         raise StoreUnavailable("the database does not answer")
 
-    monkeypatch.setattr(type(site.database.query), "tasks", away)
-    answer = await site.http.get("/api/v1/tasks")
+    monkeypatch.setattr(type(empty.database.query), "tasks", away)
+    answer = await empty.http.get("/api/v1/tasks")
     assert answer.status_code == 503
     assert 1 <= int(answer.headers["retry-after"]) <= 5
-    site.engine.healthy = False
+    empty.engine.healthy = False
     try:
-        ready = await site.http.get("/readyz")
+        ready = await empty.http.get("/readyz")
         assert ready.status_code == 503
         assert ready.json()["database"] == "unavailable"
-        assert (await site.http.get("/health")).status_code == 200
-        await site.refused(503, "POST", "/api/v1/tasks", json=HELLO)
+        assert (await empty.http.get("/health")).status_code == 200
+        await empty.refused(503, "POST", "/api/v1/tasks", json=HELLO)
     finally:
-        site.engine.healthy = True
-    assert (await site.http.get("/readyz")).json()["ready"] is True
+        empty.engine.healthy = True
+    assert (await empty.http.get("/readyz")).json()["ready"] is True
 
 
 # --- the description ------------------------------------------------------------------------------
 
 
-async def test_the_description_is_openapi(site):
-    described = await document(site)
+async def test_the_description_is_openapi(empty):
+    described = await document(empty)
     assert described["openapi"] == "3.1.0"
     names = [operation["operationId"] for _, _, operation in operations(described)]
     assert len(names) == len(set(names))
@@ -154,8 +154,8 @@ async def test_the_examples_are_accepted(site):
             assert answer.status_code == 201, (path, answer.text)
 
 
-async def test_the_page_needs_nothing_from_elsewhere(site):
-    answer = await site.http.get("/schema")
+async def test_the_page_needs_nothing_from_elsewhere(empty):
+    answer = await empty.http.get("/schema")
     assert answer.headers["content-type"].startswith("text/html")
     assert "default-src 'none'" in answer.headers["content-security-policy"]
     assert "getTaskLogs" in answer.text

@@ -47,15 +47,15 @@ async def test_a_list_is_one_job_and_its_answer_a_list(site):
     assert {task["name"] for task in listed} == {"a", "b/0", "b/1", "b/2", "a-2"}
 
 
-async def test_a_batch_is_accepted_whole_or_not_at_all(site):
-    problem = await site.refused(
+async def test_a_batch_is_accepted_whole_or_not_at_all(empty):
+    problem = await empty.refused(
         422, "POST", "/api/v1/tasks", json=[HELLO, {"command": "x", "gpus": 1}]
     )
     assert (
         problem["errors"] == [{"path": "[1].gpus", "message": "no such key; did you mean 'args'?"}]
         or problem["errors"][0]["path"] == "[1].gpus"
     )
-    assert await site.get("/tasks") == []
+    assert await empty.get("/tasks") == []
 
 
 @pytest.mark.parametrize(
@@ -80,18 +80,18 @@ async def test_a_batch_is_accepted_whole_or_not_at_all(site):
         (b'[{"name": "a", "command": "x", "needs": ["b"]}]', 422, "[0].needs[0]"),
     ],
 )
-async def test_bad_input_gets_a_clear_answer(site, body, status, path):
+async def test_bad_input_gets_a_clear_answer(empty, body, status, path):
     headers = {"content-type": "application/json"}
-    problem = await site.refused(status, "POST", "/api/v1/tasks", content=body, headers=headers)
+    problem = await empty.refused(status, "POST", "/api/v1/tasks", content=body, headers=headers)
     assert problem["code"] == ("invalid_spec" if status == 422 else "bad_request")
     if path is not None:
         assert [error["path"] for error in problem["errors"]] == [path]
-    assert await site.get("/tasks") == []
-    assert (await site.http.get("/health")).status_code == 200
+    assert await empty.get("/tasks") == []
+    assert (await empty.http.get("/health")).status_code == 200
 
 
-async def test_a_body_too_big_is_refused(site):
-    problem = await site.refused(
+async def test_a_body_too_big_is_refused(empty):
+    problem = await empty.refused(
         413, "POST", "/api/v1/tasks", json={**HELLO, "env": {"A": "x" * (5 << 20)}}
     )
     assert "4,194,304" in problem["detail"]
@@ -150,9 +150,9 @@ async def test_many_at_once_with_one_key_are_one(site):
     assert len(await site.get("/tasks")) == 1
 
 
-async def test_a_key_has_its_limits(site):
+async def test_a_key_has_its_limits(empty):
     headers = {"idempotency-key": "x" * 201}
-    await site.refused(400, "POST", "/api/v1/tasks", json=HELLO, headers=headers)
+    await empty.refused(400, "POST", "/api/v1/tasks", json=HELLO, headers=headers)
 
 
 # --- finding --------------------------------------------------------------------------------------
@@ -188,8 +188,8 @@ async def test_an_element_is_found_by_its_index(site):
         "é",
     ],
 )
-async def test_what_is_not_there_is_said(site, reference):
-    problem = await site.refused(404, "GET", f"/api/v1/tasks/{reference}")
+async def test_what_is_not_there_is_said(empty, reference):
+    problem = await empty.refused(404, "GET", f"/api/v1/tasks/{reference}")
     assert problem["code"] == "not_found"
     assert problem["hint"]
 
@@ -241,8 +241,8 @@ async def test_filters(site, agent):
         ("label=x", "label"),
     ],
 )
-async def test_a_wrong_parameter_is_named(site, query, path):
-    problem = await site.refused(400, "GET", f"/api/v1/tasks?{query}")
+async def test_a_wrong_parameter_is_named(empty, query, path):
+    problem = await empty.refused(400, "GET", f"/api/v1/tasks?{query}")
     assert [error["path"] for error in problem["errors"]] == [path]
 
 
