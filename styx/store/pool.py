@@ -44,13 +44,15 @@ class Pool(Protocol):
 
 
 def _settings(statement_timeout_s: float) -> dict[str, str]:
+    statement_ms = round(statement_timeout_s * 1_000)
     return {
         "application_name": "styx",
         "timezone": "UTC",
         "synchronous_commit": "on",
-        "statement_timeout": f"{statement_timeout_s * 1000:.0f}",
-        "lock_timeout": "5000",
-        "idle_in_transaction_session_timeout": "5000",
+        "statement_timeout": f"{statement_ms}",
+        # Shorter, so that whoever waits for a dead session's lock is served, not given up.
+        "lock_timeout": f"{statement_ms // 2}",
+        "idle_in_transaction_session_timeout": f"{statement_ms // 2}",
         "tcp_keepalives_idle": "5",
         "tcp_keepalives_interval": "2",
         "tcp_keepalives_count": "3",

@@ -4,6 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
@@ -44,6 +45,14 @@ def kill(process: subprocess.Popen[bytes]) -> None:
     process.wait()
     assert process.stdout is not None
     process.stdout.close()
+
+
+@pytest.fixture
+async def patient(database_url: str) -> AsyncIterator[Database]:
+    """Nobody who waits for a lock here is given up, however slow the machine."""
+    database = await Database.open(database_url, statement_timeout_s=600)
+    yield database
+    await database.close()
 
 
 async def execute(database: Database, statement: str, *values: object) -> None:
@@ -97,10 +106,10 @@ async def test_renewal_keeps_the_lease_alive(database: Database):
         assert await connection.fetchval("SELECT expires_at > now() + '9 s' FROM leader_lease")
 
 
-async def test_after_an_unknown_outcome_nothing_is_committed_before_a_load(database: Database):
-    async with database.readers.acquire() as blocker, blocker.transaction():
+async def test_after_an_unknown_outcome_nothing_is_committed_before_a_load(patient: Database):
+    async with patient.readers.acquire() as blocker, blocker.transaction():
         await blocker.execute("SELECT 1 FROM leader_fence FOR UPDATE")
-        commit = asyncio.create_task(database.commit(made.delta(made.agent())))
+        commit = asyncio.create_task(patient.commit(made.delta(made.agent())))
         waiting = None
         while waiting is None:
             waiting = await blocker.fetchval(
@@ -111,24 +120,24 @@ async def test_after_an_unknown_outcome_nothing_is_committed_before_a_load(datab
         with pytest.raises(StoreUnavailable):
             await commit
     with pytest.raises(StoreUnavailable, match="read again"):
-        await database.commit(made.delta(made.agent()))
-    term = database.term
-    assert not (await database.load()).agents
-    assert database.term == term + 1
-    await database.commit(made.delta(made.agent()))
+        await patient.commit(made.delta(made.agent()))
+    term = patient.term
+    assert not (await patient.load()).agents
+    assert patient.term == term + 1
+    await patient.commit(made.delta(made.agent()))
 
 
-async def test_a_load_waits_for_a_write_that_may_still_land(database: Database):
+async def test_a_load_waits_for_a_write_that_may_still_land(patient: Database):
     """Its session outlived its client: the commit's outcome is unknown here, and decided there."""
-    database._unsure = True
+    patient._unsure = True
     agent = made.agent()
-    async with database.readers.acquire() as zombie:
+    async with patient.readers.acquire() as zombie:
         async with zombie.transaction():
             await zombie.execute(
-                "SELECT 1 FROM leader_fence WHERE term = $1 FOR SHARE", database.term
+                "SELECT 1 FROM leader_fence WHERE term = $1 FOR SHARE", patient.term
             )
-            load = asyncio.create_task(database.load())
-            async with database.readers.acquire() as watcher:
+            load = asyncio.create_task(patient.load())
+            async with patient.readers.acquire() as watcher:
                 while not await watcher.fetchval(
                     "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
                     " AND wait_event_type = 'Lock'"

@@ -24,6 +24,14 @@ DEADLINE_S: Final = 60.0
 
 
 @pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """Nobody who waits for a lock here is given up, however slow the machine."""
+    database = await Database.open(database_url, statement_timeout_s=600)
+    yield database
+    await database.close()
+
+
+@pytest.fixture
 async def logs(database: Database, tmp_path: Path) -> AsyncIterator[LogFiles]:
     logs = LogFiles(database, tmp_path / "logs", segment_bytes=SMALL_SEGMENT)
     yield logs
