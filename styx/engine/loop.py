@@ -67,7 +67,7 @@ class Engine:
         self.jitter = jitter
         self.world = _world(rows)
         self.healthy = True
-        self._policy = Policy(
+        self.policy = Policy(
             retry_base_s=scheduler.retry_base_s,
             retry_cap_s=scheduler.retry_cap_s,
             reserve_after_s=scheduler.reserve_after_s,
@@ -163,12 +163,11 @@ class Engine:
         self._wake.set()
 
     async def _turns(self) -> None:
-        while True:
-            while not self._inbox and not (self.world.unfinished and not self._stopping.is_set()):
-                if self._stopping.is_set():
-                    return
+        while self._inbox or not self._stopping.is_set():
+            if not self._inbox and not self.world.unfinished:
                 self._wake.clear()
                 await self._wake.wait()
+                continue
             size = min(len(self._inbox), TURN_EVENTS)
             batch = [self._inbox.popleft() for _ in range(size)]
             try:
@@ -181,7 +180,7 @@ class Engine:
     async def _turn(self, batch: list[_Posted]) -> None:
         """One decision, whole or not at all. An empty batch goes on with what a bounded turn left."""
         facts = [fact for fact, _ in batch] or [event.Ticked()]
-        delta = step.step(self.world, facts, self.clock(), self._policy)
+        delta = step.step(self.world, facts, self.clock(), self.policy)
         try:
             if not delta.empty:
                 await self.store.commit(delta)
@@ -219,7 +218,7 @@ class Engine:
         self.links.broadcast(wire.Pause())
         log.error("database unavailable", error=error.message)
         backoff = Backoff(base_s=RELOAD_BASE_S, cap_s=RELOAD_CAP_S, random=self.jitter)
-        while not await self._stopped_within(backoff.next_s()):
+        while not await self._stopping_within(backoff.next_s()):
             try:
                 async with self._lease.still:
                     rows = await self.store.load()
@@ -234,7 +233,7 @@ class Engine:
             log.info("database available again", attempts=len(rows.attempts))
             return
 
-    async def _stopped_within(self, wait_s: float) -> bool:
+    async def _stopping_within(self, wait_s: float) -> bool:
         try:
             async with asyncio.timeout(wait_s):
                 return await self._stopping.wait()
