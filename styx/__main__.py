@@ -14,7 +14,7 @@ def main() -> int:
     if arguments in (["version"], ["--version"]):
         sys.stdout.write(f"styx {__version__}\n")
         return 0
-    if arguments in ([], ["--help"], ["-h"], ["help"]):
+    if arguments in (["--help"], ["-h"], ["help"]):
         sys.stdout.write(commands.overview() + "\n")
         return 0
     from styx.cli.main import main as run

@@ -168,8 +168,8 @@ def pass_on(file: Path) -> None:
     os.environ["STYX_CONFIG"] = str(file.absolute())
 
 
-def terminal_wish(environ: Mapping[str, str] | None = None) -> bool | None:
-    """What the environment says about colour: True forced, False forbidden, None nothing.
+def colour_wish(environ: Mapping[str, str] | None = None) -> bool | None:
+    """What the environment says: True forced, False forbidden, None nothing.
 
     Source: no-color.org, force-color.org.
     """
@@ -178,7 +178,12 @@ def terminal_wish(environ: Mapping[str, str] | None = None) -> bool | None:
         return False
     if env.get("FORCE_COLOR", "0") not in {"", "0"}:
         return True
-    return False if env.get("TERM") == "dumb" else None
+    return False if terminal_is_dumb(env) else None
+
+
+def terminal_is_dumb(environ: Mapping[str, str] | None = None) -> bool:
+    """Whether it cannot move its cursor: no line may change in place."""
+    return (os.environ if environ is None else environ).get("TERM") == "dumb"
 
 
 def wants_traces(environ: Mapping[str, str] | None = None) -> bool:

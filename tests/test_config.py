@@ -224,7 +224,7 @@ def test_a_named_file_must_exist(tmp_path: Path) -> None:
     ],
 )
 def test_colour(environ: dict[str, str], wish: bool | None) -> None:
-    assert config.terminal_wish(environ) is wish
+    assert config.colour_wish(environ) is wish
 
 
 def test_the_configuration_is_frozen() -> None:

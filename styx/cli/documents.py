@@ -172,10 +172,12 @@ class _Loader(_Safe):
 
 
 def _resolves(tag: str, pattern: str, first: str) -> None:
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(pattern), list(first))
+    """Plain scalars of that pattern; `first` are the characters that one may begin with."""
+    beginnings = [*first, ""] if tag == "null" else [*first]  # nothing at all is a null
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(pattern), beginnings)
 
 
-_resolves("null", r"(?:~|null|Null|NULL|)$", "~nN\0")
+_resolves("null", r"(?:~|null|Null|NULL|)$", "~nN")
 _resolves("bool", r"(?:true|True|TRUE|false|False|FALSE)$", "tTfF")
 _resolves("int", r"(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)$", "-+0123456789")
 _resolves(

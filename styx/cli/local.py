@@ -128,13 +128,13 @@ def _command(loaded: Loaded) -> list[str]:
     server = loaded.config.server
     # A port that somebody chose is that port; the usual one may be taken by anything.
     chosen = loaded.origins["server.port"] != DEFAULT
-    port = server.port if chosen else _free_port(server.host, server.port)
+    port = server.port if chosen else free_port(server.host, server.port)
     command = [sys.executable, "-m", "styx", "serve", "--with-agent"]
     command += ["--host", server.host, "--port", str(port)]
     return [*command, "--config", loaded.file] if loaded.file else command
 
 
-def _free_port(host: str, first: int) -> int:
+def free_port(host: str, first: int) -> int:
     for port in range(first, min(first + PORTS_TRIED, 65_536)):
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         with socket.socket(family) as candidate:

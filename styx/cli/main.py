@@ -73,7 +73,8 @@ def main(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code."""
     talk.catch_bugs()
     try:
-        code: object = styx.main(list(arguments), prog_name=PROGRAM, standalone_mode=False)
+        words = list(arguments) or ["--help"]
+        code: object = styx.main(words, prog_name=PROGRAM, standalone_mode=False)
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else PROGRAM
         talk.error(_sentence(error), hint=f"{path} --help")

@@ -111,13 +111,14 @@ def table(items: Sequence[Any], columns: Sequence[Column], *, wide: bool = False
     widths = [
         max(len(column.title), *(len(row[n]) for row in cells)) for n, column in enumerate(shown)
     ]
-    if not wide:
-        _fit(shown, widths)
-    yield _row([column.title for column in shown], widths, shown).rstrip()
+    if not wide and sys.stdout.isatty():
+        # A pseudo-terminal may say 0.
+        fit(shown, widths, room=os.get_terminal_size(1).columns or 80)
+    yield joined([column.title for column in shown], widths, shown).rstrip()
     colours = talk.coloured(sys.stdout)
-    for item, row in zip(items, cells, strict=True):
+    for item, texts in zip(items, cells, strict=True):
         states = [column.status(item) if column.status else "" for column in shown]
-        yield _row(row, widths, shown, states if colours else ()).rstrip()
+        yield joined(texts, widths, shown, states if colours else ()).rstrip()
 
 
 def state(word: str, more: str = "") -> str:
@@ -230,11 +231,8 @@ def _shared(a: str, b: str) -> int:
     return next((n for n, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), len(a))
 
 
-def _fit(columns: Sequence[Column], widths: list[int]) -> None:
-    """Shrink the elastic columns until a row fits the terminal."""
-    if not sys.stdout.isatty():
-        return
-    room = os.get_terminal_size(1).columns or 80  # a pseudo-terminal may say 0
+def fit(columns: Sequence[Column], widths: list[int], *, room: int) -> None:
+    """Shrink the elastic columns until a row has room."""
     over = sum(widths) + len(GAP) * (len(widths) - 1) - room
     for n, column in enumerate(columns):
         if column.elastic and over > 0:
@@ -244,7 +242,7 @@ def _fit(columns: Sequence[Column], widths: list[int]) -> None:
                 over -= cut
 
 
-def _row(
+def joined(
     cells: Sequence[str],
     widths: Sequence[int],
     columns: Sequence[Column],

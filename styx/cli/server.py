@@ -45,7 +45,7 @@ def serve(host: str | None, port: int | None, with_agent: bool, config_file: Pat
     return main.load(commands.SERVE)(loaded.config, with_agent=with_agent)
 
 
-@click.group()
+@click.group(no_args_is_help=False)
 def server() -> None:
     """The background server of this user, with an agent on this machine.
 

@@ -28,7 +28,7 @@ _COLUMNS = (
 )
 
 
-@click.group()
+@click.group(no_args_is_help=False)
 def config() -> None:
     """The configuration: flag > environment > file > default."""
 

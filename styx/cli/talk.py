@@ -52,13 +52,13 @@ def failure(failed: StyxError) -> None:
 
 
 def coloured(stream: IO[str]) -> bool:
-    wish = config.terminal_wish()
+    wish = config.colour_wish()
     return stream.isatty() if wish is None else wish
 
 
 def interactive() -> bool:
     """Somebody watches stderr, so a line may change in place."""
-    return sys.stderr.isatty() and config.terminal_wish() is not False
+    return sys.stderr.isatty() and not config.terminal_is_dumb()
 
 
 def status_line(text: str) -> None:
