@@ -10,10 +10,15 @@ fixtures share the loop of their test. Sync tests and fixtures need nothing.
 
 from collections.abc import AsyncIterator, Iterator
 
+import hypothesis
 import pytest
 
 from styx.store.postgres import Database
 from tests.support import postgres as support
+
+# A checkout may be read-only, and how long an example takes says nothing on a busy machine.
+hypothesis.settings.register_profile("styx", database=None, deadline=None)
+hypothesis.settings.load_profile("styx")
 
 
 @pytest.fixture(scope="session")

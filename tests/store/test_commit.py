@@ -21,7 +21,6 @@ from tests.support import made
 # A database for all examples of a property: their ids are their own.
 PROPERTY = settings(
     max_examples=40,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 MOMENTS = some.datetimes(timezones=some.just(made.NOW.tzinfo))

@@ -211,7 +211,7 @@ def server(home: Path, **popen: object) -> tuple[subprocess.Popen[str], str, psu
         [sys.executable, "-c", SERVER, str(home)],
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
         **popen,
     )
     assert process.stdout is not None
@@ -324,7 +324,7 @@ def test_the_lock_of_a_killed_server_is_free(tmp_path: Path):
     holder = subprocess.Popen(
         [sys.executable, "-c", LOCKER, tmp_path],
         stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
     )
     assert holder.stdout is not None
     assert holder.stdout.readline() == b"held\n"

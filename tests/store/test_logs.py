@@ -321,7 +321,6 @@ TRUTH: Final = bytes(range(1, 256)) * 1_000
 
 @settings(
     max_examples=60,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(arrivals=some.lists(ARRIVALS, max_size=4), limit=some.sampled_from([1 << 30, 12_000]))
