@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final
 
 import msgspec
@@ -14,6 +14,7 @@ from styx.core import units
 from styx.core.units import Expected
 
 WAIT_MAX_S: Final = 60  # below the read timeouts of common proxies
+EPOCH: Final = datetime.fromtimestamp(0, UTC)
 
 _truth: Final = msgspec.json.Decoder(dict[str, bool])
 
@@ -57,10 +58,11 @@ def moment(asked: Filters, now: datetime) -> datetime | None:
         pass
     try:
         at = datetime.fromisoformat(asked.since)
-    except ValueError:
+        at = at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
         message = "expected a time such as 2026-01-31T08:00:00Z, or an age such as 90m"
         raise problems.wrong_parameter("since", message) from None
-    return at if at.tzinfo else at.replace(tzinfo=now.tzinfo)
+    return max(at, EPOCH)
 
 
 async def forced(call: Call) -> bool:

@@ -23,7 +23,7 @@ OTHER_BODY_BYTES: Final = 1 << 20
 BODY_WITHIN_S: Final = 60.0
 BODIES_BYTES: Final = 256 << 20  # of all requests together; beyond, 503
 BUSY_LIMIT: Final = 512  # requests being worked on; beyond, 503
-OPEN_LIMIT: Final = 4_096  # with those that only wait or stream; beyond, 503
+OPEN_LIMIT: Final = 8_192  # with those that only wait or stream, and all WebSockets; beyond, 503
 LINGER_S: Final = 2.0  # for a refused body to end, so that its sender reads the refusal
 
 ENCODED_SLASH: Final = "%2F"  # in the path of a request, once it is here
@@ -150,9 +150,10 @@ class Gate:
         try:
             self._check(scope, headers)
         except StyxError as error:
-            await reject(receive, send, problems.answer(error, visit.request_id))
+            await reject(receive, send, error, visit)
             return
-        await self._app(scope, receive, send)
+        with self._holding(visit, 0):
+            await self._app(scope, receive, send)
 
     def _check(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
         """Raises: Forbidden, Unauthenticated, HttpVersion, Overloaded."""
@@ -273,14 +274,16 @@ async def _discard(receive: Receive) -> None:
         pass
 
 
-async def reject(receive: Receive, send: Send, answer: problems.Answer) -> None:
+async def reject(receive: Receive, send: Send, error: StyxError, visit: Visit) -> None:
     """Refuse a WebSocket before it is accepted, with the problem as an ordinary answer."""
+    answer = problems.answer(error, visit.request_id)
+    headers = [*answer.headers, (b"x-request-id", visit.request_id.encode())]
     await receive()  # websocket.connect
     await send(
         {
             "type": "websocket.http.response.start",
             "status": answer.status,
-            "headers": answer.headers,
+            "headers": headers,
         }
     )
     await send({"type": "websocket.http.response.body", "body": answer.body, "more_body": False})

@@ -179,13 +179,13 @@ class Jobs:
         """What is over is counted once, and remembered."""
         unknown = [job.id for job in jobs if job.id not in self._final_counts]
         counts = await self._backend.query.job_counts(unknown) if unknown else {}
-        shown = [views.job(job, counts.get(job.id) or self._final_counts[job.id]) for job in jobs]
+        counts |= {job.id: self._final_counts[job.id] for job in jobs if job.id not in counts}
         for job in jobs:
-            if job.state in TERMINAL and job.id in counts:
+            if job.state in TERMINAL:
                 self._final_counts[job.id] = counts[job.id]
         while len(self._final_counts) > FINAL_COUNTS:
             del self._final_counts[next(iter(self._final_counts))]
-        return shown
+        return [views.job(job, counts[job.id]) for job in jobs]
 
     async def _find(self, job_id: JobId) -> Job:
         job = await self._backend.query.job(job_id)

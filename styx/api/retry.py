@@ -27,7 +27,7 @@ def of_task(task: Task) -> JobSpec:
     """Raises: Conflict, while it is not over."""
     if task.state not in TERMINAL:
         raise Conflict(f"{task.name} is not over", hint=f"cancel it first: styx cancel {task.id}")
-    spec = task.spec if task.array_index is None else _element(task.spec, task.array_index)
+    spec = task.spec if task.array_index is None else _element(task.spec, task.array_index, set())
     labels = {**spec.labels, LABEL: task.id}
     return JobSpec(name=spec.name, tasks=(replace(spec, needs=(), labels=labels),))
 
@@ -37,7 +37,8 @@ def of_job(job: Job, left: Sequence[Left]) -> JobSpec:
     again = _again(left)
     if not again:
         raise Conflict(f"every task of {job.name} succeeded", hint="submit it anew to run it again")
-    made = {name: list(_specs(entry)) for name, entry in again.items()}
+    taken = set(again)
+    made = {name: list(_specs(entry, taken)) for name, entry in again.items()}
     tasks = [
         replace(spec, needs=tuple(_needs(spec.needs, made)))
         for specs in made.values()
@@ -67,21 +68,24 @@ def _in_vain(needs: Sequence[Need], again: Mapping[str, Left]) -> bool:
     return any(need.on is On.FAILURE and need.task not in again for need in needs)
 
 
-def _specs(left: Left) -> Iterator[TaskSpec]:
+def _specs(left: Left, taken: set[str]) -> Iterator[TaskSpec]:
     """The whole array if all of it is left, else one task for each element that is."""
     spec = left.row.spec
     if spec.array_count is None or len(left.elements) == spec.array_count:
         yield spec
     else:
-        yield from (_element(spec, index) for index in left.elements)
+        yield from (_element(spec, index, taken) for index in left.elements)
 
 
-def _element(spec: TaskSpec, index: int) -> TaskSpec:
+def _element(spec: TaskSpec, index: int, taken: set[str]) -> TaskSpec:
     """One element of an array as a task of its own, which still sees its place in it."""
     env = {**spec.env, "STYX_ARRAY_INDEX": str(index)}
     if spec.array_values:
         env["STYX_ARRAY_VALUE"] = spec.array_values[index]
-    name = f"{spec.name[:120]}-{index}"
+    name = f"{spec.name[:110]}-{index}"
+    while name in taken:
+        name += "-again"
+    taken.add(name)
     return replace(spec, name=name, env=env, array_count=None, array_values=())
 
 

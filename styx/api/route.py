@@ -146,6 +146,8 @@ def read_query(call: Call, model: type[Q]) -> Q:
     lists = _lists(model)
     given: dict[str, Any] = {}
     for key, value in parse_qsl(raw.decode("latin-1"), keep_blank_values=True):
+        if "\0" in value:
+            raise problems.wrong_parameter(key, "expected text without NUL")
         if key not in model.__struct_fields__:
             near = did_you_mean(key, model.__struct_fields__)
             raise problems.wrong_parameter(key, f"no such parameter{near}")

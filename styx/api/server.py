@@ -22,7 +22,7 @@ from styx.api.jobs import Jobs
 from styx.api.logs import Logs
 from styx.api.route import Call, Handler, Route
 from styx.api.schema import Schema
-from styx.api.socket import STREAM_PATH, AgentSocket, StreamSocket
+from styx.api.sockets import STREAM_PATH, AgentSocket, StreamSocket
 from styx.api.tasks import Tasks
 from styx.config import Config
 from styx.core.policy import Policy

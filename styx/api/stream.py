@@ -5,14 +5,18 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, Final
 
+import structlog
 from litestar import Response
 
 from styx.api.asgi import Headers, Receive, Scope, Send
+from styx.errors import StyxError
 from styx.kit import supervise
 
 EVENT_STREAM: Final = "text/event-stream"
 KEEP_ALIVE_S: Final = 15.0  # below the idle limits of common proxies
 RETRY_MS: Final = 1_000
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 Parts = AsyncGenerator[bytes, None]
 
@@ -50,11 +54,17 @@ class Streamed(Response[bytes]):
         async def keep_alive() -> None:
             while True:
                 await asyncio.sleep(KEEP_ALIVE_S)
-                if self._keep_alive:
-                    body = self._keep_alive
-                    await send({"type": "http.response.body", "body": body, "more_body": True})
+                body = self._keep_alive
+                await send({"type": "http.response.body", "body": body, "more_body": True})
 
-        await supervise.until_first_ends(write=write, listen=listen, keep_alive=keep_alive)
+        loops = {"write": write, "listen": listen}
+        if self._keep_alive:
+            loops["keep_alive"] = keep_alive
+        try:
+            await supervise.until_first_ends(**loops)
+        except* StyxError as errors:
+            # The status has been sent: all that can be said is that this is not the end.
+            log.warning("stream broken off", error=str(errors.exceptions[0]))
 
 
 def events(parts: Parts) -> Streamed:

@@ -150,7 +150,7 @@ def agent(
         gpu_models=[gpu.model for gpu in row.capacity.gpus],
         running=running,
         joined_at=row.joined_at,
-        last_seen_s=last_seen_s,
+        last_seen_s=None if last_seen_s is None else round(last_seen_s, 3),
         load=_load(load),
     )
 

@@ -198,6 +198,22 @@ async def test_retry_of_an_array_takes_the_elements_that_are_left(site, agent):
     assert report["needs"] == [again["task_ids"]["sweep-1"], again["task_ids"]["sweep-2"]]
 
 
+async def test_an_element_made_again_takes_no_name_that_is_taken(site, agent):
+    document = {
+        "tasks": {
+            "a": {"command": "x", "array": 2},
+            "a-1": {"command": "y", "needs": ["a"]},
+        }
+    }
+    made = await site.post("/jobs", document)
+    for element, code in zip(made["task_ids"]["a"], (0, 1), strict=True):
+        await ended(agent, await started(agent, element), code=code)
+    again = await site.post(f"/jobs/{made['job_id']}/retry")
+    assert list(again["task_ids"]) == ["a-1-again", "a-1"]
+    needing = await site.get(f"/tasks/{again['task_ids']['a-1']}")
+    assert needing["needs"] == [again["task_ids"]["a-1-again"]]
+
+
 async def test_nothing_is_left_to_retry(site, agent):
     made = await site.post("/jobs", {"tasks": {"a": {"command": "x"}}})
     await ended(agent, await started(agent, made["task_ids"]["a"]), code=0)

@@ -7,10 +7,12 @@ import json
 import time
 import zlib
 
+import httpx
 import pytest
 
 from styx.api import following
 from styx.core.ids import AttemptKey, TaskId
+from styx.errors import StoreUnavailable
 from styx.wire import agent as wire
 from tests.api.conftest import ended, started, wrote
 
@@ -196,6 +198,24 @@ async def test_a_line_is_there_when_it_is_written(site, agent, monkeypatch):
             await reader.until(b"%x" % (number % 16))
             took_ms.append(1_000 * (time.perf_counter() - begun))
     assert sorted(took_ms)[10] < 500  # a bound for a busy machine; the figure is bench's
+
+
+async def test_a_stream_that_breaks_off_does_not_look_complete(site, agent, monkeypatch):
+    task_id = await site.submit()
+    key = await started(agent, task_id)
+    await wrote(agent, key, b"first\n")
+    async with Reader(site, task_id, stream="out") as reader:
+        await reader.until(b"first\n")
+
+        async def away(*_):
+            raise StoreUnavailable("the database does not answer")
+
+        monkeypatch.setattr(site.logs, "read", away)
+        await wrote(agent, key, b"second\n", offset=6)
+        with pytest.raises(httpx.RemoteProtocolError):
+            await reader.rest()
+    monkeypatch.undo()
+    assert await text(site, task_id, stream="out", offset=6) == b"second\n"
 
 
 async def test_binary_output_is_exact_and_bounded(site, agent):

@@ -226,6 +226,7 @@ async def test_filters(site, agent):
     assert await ids(job="waiting") == [waiting]
     assert await ids(since="1h") == [waiting, done]
     assert await ids(since="2100-01-01T00:00:00Z") == []
+    assert await ids(since="0001-01-01") == [waiting, done]
 
 
 @pytest.mark.parametrize(
@@ -238,6 +239,9 @@ async def test_filters(site, agent):
         ("limit=x", "limit"),
         ("after=x", "after"),
         ("since=yesterday", "since"),
+        ("since=9999-12-31T23:59:59-12:00", "since"),
+        ("name=%00", "name"),
+        ("label=a%3D%00", "label"),
         ("label=x", "label"),
     ],
 )

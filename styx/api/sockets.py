@@ -14,15 +14,13 @@ from styx.api.auth import BEARER_SUBPROTOCOL
 from styx.api.gate import Visit, reject, respond
 from styx.engine import session
 from styx.engine.loop import Engine
-from styx.errors import LinkLost, StyxError, WireMismatch
+from styx.errors import LinkLost, WireMismatch
 from styx.kit import supervise
 from styx.wire import agent as wire
 
 STREAM_PATH: Final = "/api/v1/stream"
 STREAM_SUBPROTOCOL: Final = "styx.stream.1"
-REASON_BYTES: Final = (
-    123  # RFC 6455, section 5.5: a control frame holds 125 bytes, two are the code
-)
+REASON_BYTES: Final = 123  # of a close frame: RFC 6455, section 5.5, less two for the code
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -110,7 +108,6 @@ async def _refused(
 ) -> bool:
     """Turn away what is no WebSocket, or speaks something else."""
     visit: Visit = scope["state"]["visit"]
-    error: StyxError | None = None
     if scope["type"] == "http":
         error = problems.UpgradeRequired("this route is a WebSocket", hint=f"speak {subprotocol}")
         await respond(send, problems.answer(error, visit.request_id))
@@ -118,8 +115,8 @@ async def _refused(
     offered: list[str] = scope.get("subprotocols") or []
     others = [name for name in offered if not name.startswith(BEARER_SUBPROTOCOL)]
     if (required or others) and subprotocol not in others:
-        error = problems.HttpRefusal(f"the subprotocol {subprotocol} is spoken here")
-        await reject(receive, send, problems.answer(error, visit.request_id))
+        other = problems.HttpRefusal(f"the subprotocol {subprotocol} is spoken here")
+        await reject(receive, send, other, visit)
         return True
     return False
 
