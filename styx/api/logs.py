@@ -33,7 +33,10 @@ class LogsQuery(msgspec.Struct, frozen=True):
         msgspec.Meta(description="One of them, byte for byte; both mixed unless given."),
     ] = ""
     offset: Annotated[
-        int, msgspec.Meta(ge=0, description="Leave out so many bytes at the beginning.")
+        int,
+        msgspec.Meta(
+            ge=0, description="Of one stream: from that byte on. Of both: leave out so many."
+        ),
     ] = 0
     tail: Annotated[
         Lines | None, msgspec.Meta(description="Only so many last lines, of each stream.")
@@ -72,12 +75,16 @@ class Logs:
         as_events = stream.EVENT_STREAM in call.headers.get("accept", "")
         reading = self._reading(task, asked)
         resumed = as_events and _resume(reading, call.headers.get("last-event-id", ""))
+        skip = asked.offset
         if asked.tail is not None and not resumed:
             await self._follower.skip_to_tail(reading, asked.tail)
+        elif asked.stream and not resumed:
+            reading.offsets[STREAMS[asked.stream]] = skip
+            skip = 0
         visit(call).stay()
         if as_events:
             return stream.events(self._events(reading))
-        return stream.Streamed(self._text(reading, asked), TEXT)
+        return stream.Streamed(self._text(reading, skip), TEXT)
 
     def _reading(self, task: Task, asked: LogsQuery) -> Reading:
         """Raises: NotFound, for an attempt or a rank that is not there."""
@@ -95,12 +102,8 @@ class Logs:
             only_n=asked.attempt is not None,
         )
 
-    async def _text(self, reading: Reading, asked: LogsQuery) -> stream.Parts:
-        """Of one stream the offset is its own; of both it counts what this answer would hold."""
-        skip = asked.offset
-        if asked.stream and asked.tail is None:
-            reading.offsets[STREAMS[asked.stream]] = skip
-            skip = 0
+    async def _text(self, reading: Reading, skip: int) -> stream.Parts:
+        """Without the first `skip` bytes of what this answer would hold."""
         async for piece in self._follower.pieces(reading):
             data = _dropped(piece) if piece.why else piece.data
             if skip:

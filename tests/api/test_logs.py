@@ -300,9 +300,14 @@ async def test_events_name_their_place_and_resume(site, agent):
     await site.refused(400, "GET", f"/api/v1/tasks/{task_id}/logs", headers=headers)
 
 
-async def test_events_of_the_last_lines(site, agent):
+async def test_events_of_a_part(site, agent):
     task_id = await site.submit()
     key = await started(agent, task_id)
     await wrote(agent, key, b"a\nb\nc\n")
+    told = await events(site, task_id, stream="out", offset=2)
+    assert [(data.get("offset"), data.get("text")) for _, _, data in told] == [
+        (2, "b\nc\n"),
+        (None, None),
+    ]
     told = await events(site, task_id, tail=1)
     assert [(kind, data.get("text")) for _, kind, data in told] == [("log", "c\n"), ("end", None)]
