@@ -110,6 +110,10 @@ class EmbeddedPostgres:
         Raises: SetupError.
         """
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if self._directory.lstat().st_uid == os.geteuid():
+            self._directory.chmod(
+                0o700
+            )  # under root it is what keeps other processes of nobody out
         self._who = binaries.account(self._directory)
         version = self._data / "PG_VERSION"
         made_by = int(version.read_text()) if version.exists() else None

@@ -1,6 +1,7 @@
 """load(): everything that is not over, as one moment of the database."""
 
-from typing import Final
+from collections.abc import AsyncIterable
+from typing import Any, Final
 
 from styx.core.ids import JobId, SpecId, TaskId
 from styx.core.task import TaskState
@@ -8,10 +9,13 @@ from styx.store import rows
 from styx.store.exchange import LiveRows
 from styx.store.pool import Connection
 
+STATEMENT_S: Final = 600.0  # once in a server's life, over all that is not over
 BLOCK: Final = (
     5_000  # rows on their way at a time: a million are never here as rows and structs both
 )
 
+_JOBS: Final = f"SELECT {rows.JOBS.names()} FROM jobs WHERE state = 'running'"
+_AGENTS: Final = f"SELECT {rows.AGENTS.names()} FROM agents"
 # Tasks are found through their jobs, which are few beside all that ever ran.
 _RUNNING: Final = "SELECT id FROM jobs WHERE state = 'running'"
 _TASKS: Final = f"""
@@ -40,31 +44,23 @@ WHERE job_id IN ({_RUNNING}) AND NOT ({rows.LIVE_TASKS}) GROUP BY job_id, state
 
 async def load(connection: Connection) -> LiveRows:
     """Raises: the driver's errors."""
+
+    def each(query: str) -> AsyncIterable[Any]:
+        return connection.cursor(query, prefetch=BLOCK, timeout=STATEMENT_S)
+
     async with connection.transaction(isolation="repeatable_read", readonly=True):
-        await connection.execute("SET LOCAL statement_timeout = 0")
-        jobs = await connection.fetch(
-            f"SELECT {rows.JOBS.names()} FROM jobs WHERE state = 'running'"
-        )
+        await connection.execute(f"SET LOCAL statement_timeout = '{STATEMENT_S:.0f} s'")
+        jobs = [rows.job(row) async for row in each(_JOBS)]
         shared: dict[SpecId, rows.Shared] = {}
-        async for row in connection.cursor(_SPECS, prefetch=BLOCK):
+        async for row in each(_SPECS):
             shared[row["id"]] = rows.shared(row)
-        tasks = [
-            rows.task(row, shared[row["spec_id"]])
-            async for row in connection.cursor(_TASKS, prefetch=BLOCK)
-        ]
-        attempts = [rows.attempt(row) async for row in connection.cursor(_ATTEMPTS, prefetch=BLOCK)]
-        agents = await connection.fetch(f"SELECT {rows.AGENTS.names()} FROM agents")
+        tasks = [rows.task(row, shared[row["spec_id"]]) async for row in each(_TASKS)]
+        attempts = [rows.attempt(row) async for row in each(_ATTEMPTS)]
+        agents = [rows.agent(row) async for row in each(_AGENTS)]
         settled: dict[TaskId, TaskState] = {}
-        async for row in connection.cursor(_SETTLED, prefetch=BLOCK):
+        async for row in each(_SETTLED):
             settled[row["id"]] = rows.task_state(row["state"])
         tallies: dict[JobId, dict[TaskState, int]] = {}
-        for row in await connection.fetch(_TALLIES):
+        async for row in each(_TALLIES):
             tallies.setdefault(row["job_id"], {})[rows.task_state(row["state"])] = row["tasks"]
-    return LiveRows(
-        jobs=[rows.job(row) for row in jobs],
-        tasks=tasks,
-        attempts=attempts,
-        agents=[rows.agent(row) for row in agents],
-        settled=settled,
-        tallies=tallies,
-    )
+    return LiveRows(jobs, tasks, attempts, agents, settled, tallies)

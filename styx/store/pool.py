@@ -15,6 +15,9 @@ from styx.errors import IllegalTransition, SetupError, StaleWrite, StoreUnavaila
 
 CONNECT_S: Final = 5.0
 CLOSE_S: Final = 1.0
+ACQUIRE_S: Final = (
+    5.0  # a wait for one of our own connections; then the database is too slow for us
+)
 MARGIN_S: Final = 2.0  # how much later than the server we give up on a statement ourselves
 STATEMENTS: Final = 512  # prepared ones kept; a commit has one per set of touched tables
 STALE: Final = "ST001"  # raised by our own function `styx_expect`
@@ -30,7 +33,9 @@ class Connection(Protocol):
     async def fetch(self, query: str, *args: object) -> list[Any]: ...
     async def fetchrow(self, query: str, *args: object) -> Any: ...
     async def fetchval(self, query: str, *args: object) -> Any: ...
-    def cursor(self, query: str, *args: object, prefetch: int) -> AsyncIterable[Any]: ...
+    def cursor(
+        self, query: str, *args: object, prefetch: int, timeout: float | None = None
+    ) -> AsyncIterable[Any]: ...
     def transaction(
         self, *, isolation: str | None = None, readonly: bool = False
     ) -> AbstractAsyncContextManager[object]: ...
@@ -38,7 +43,9 @@ class Connection(Protocol):
 
 
 class Pool(Protocol):
-    def acquire(self) -> AbstractAsyncContextManager[Connection]: ...
+    def acquire(
+        self, *, timeout: float | None = None
+    ) -> AbstractAsyncContextManager[Connection]: ...
     async def close(self) -> None: ...
     def terminate(self) -> None: ...
 
@@ -164,5 +171,5 @@ def translated() -> Generator[None]:
 async def using(pool: Pool) -> AsyncGenerator[Connection]:
     """A connection whose errors are ours. Raises: as `translated`."""
     with translated():
-        async with pool.acquire() as connection:
+        async with pool.acquire(timeout=ACQUIRE_S) as connection:
             yield connection

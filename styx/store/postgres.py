@@ -1,5 +1,6 @@
 """The database as the engine knows it: `engine.ports.Store` on Postgres."""
 
+import asyncio
 import contextlib
 from typing import Final, Self
 
@@ -84,8 +85,8 @@ class Database:
 
     async def close(self) -> None:
         """Release the lease, so that the next server need not wait, and the connections."""
-        with contextlib.suppress(StoreError):
-            async with pool.using(self.writers) as connection:
+        with contextlib.suppress(StoreError), pool.translated():
+            async with asyncio.timeout(pool.CLOSE_S), pool.using(self.writers) as connection:
                 await leader.release(connection, self.term)
         for connections in (self.writers, self.readers):
             with contextlib.suppress(StoreError), pool.translated():
