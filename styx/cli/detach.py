@@ -30,12 +30,12 @@ def on_interrupt(reference: str, cancel: Callable[[], object]) -> Generator[None
 
 
 def _leave(reference: str, cancel: Callable[[], object]) -> None:
-    left.set()
-    talk.say(
-        f"\ndetached; it goes on.  styx logs -f {reference} · styx cancel {reference}"
-        f"  (Ctrl-C again within {CANCEL_WITHIN_S:.0f} s cancels it)"
-    )
     try:
+        left.set()
+        talk.say(
+            f"\ndetached; it goes on.  styx logs -f {reference} · styx cancel {reference}"
+            f"  (Ctrl-C again within {CANCEL_WITHIN_S:.0f} s cancels it)"
+        )
         time.sleep(CANCEL_WITHIN_S)
     except KeyboardInterrupt:
         cancel()

@@ -34,7 +34,7 @@ def server(site: Site) -> dict[str, object]:
     return json.loads((site.home / "server.json").read_text())
 
 
-def test_two_runs_at_once_start_one_server(nobody: Site) -> None:
+def test_two_runs_at_once_start_one_server_which_lives_until_it_is_stopped(nobody: Site) -> None:
     runs = [
         subprocess.Popen(
             [*STYX, "run", "echo", f"run {n}"],
@@ -58,21 +58,18 @@ def test_two_runs_at_once_start_one_server(nobody: Site) -> None:
     }  # fmt: skip
     assert os.getsid(int(str(pid))) == pid, "a Ctrl-C for the client is none for the server"
 
+    os.kill(int(str(pid)), signal.SIGKILL)
+    until(lambda: not psutil.pid_exists(int(str(pid))))
+    done = nobody.cli("run", "echo", "again")
+    assert (done.returncode, done.stdout) == (0, b"again\n"), done.stderr
+    pid = server(nobody)["pid"]
+
     stopped = nobody.cli("server", "stop")
     assert (stopped.returncode, stopped.stderr.decode()) == (0, f"stopped {url}\n")
     assert not psutil.pid_exists(int(str(pid)))
     assert nobody.cli("server", "status").returncode == 1
     again = nobody.cli("server", "stop")
     assert (again.returncode, again.stdout) == (1, b"")
-
-
-def test_a_server_that_was_killed_is_started_anew(nobody: Site) -> None:
-    assert nobody.cli("run", "true").returncode == 0
-    pid = int(str(server(nobody)["pid"]))
-    os.kill(pid, signal.SIGKILL)
-    until(lambda: not psutil.pid_exists(pid))
-    done = nobody.cli("run", "echo", "again")
-    assert (done.returncode, done.stdout) == (0, b"again\n"), done.stderr
 
 
 def test_a_port_that_was_chosen_and_is_taken(nobody: Site) -> None:

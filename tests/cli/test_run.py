@@ -326,7 +326,10 @@ def shown(terminal_fd: int, text: bytes) -> bytes:
     while text not in seen:
         assert time.monotonic() < deadline, seen
         if select.select([terminal_fd], [], [], 0.5)[0]:
-            seen += os.read(terminal_fd, 65_536)
+            try:
+                seen += os.read(terminal_fd, 65_536)
+            except OSError:  # nobody has the other end any more
+                raise AssertionError(seen) from None
     return seen
 
 

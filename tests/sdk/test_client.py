@@ -114,6 +114,14 @@ def test_refusals(styx: Styx) -> None:
     assert caught.value.errors[0].path == "nmae"
 
 
+def test_the_package_itself_has_it() -> None:
+    import styx as package
+
+    assert package.Styx is Styx
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = package.nothing  # pyright: ignore[reportAttributeAccessIssue]: the point of the test
+
+
 def test_without_arguments_it_is_the_local_server(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:

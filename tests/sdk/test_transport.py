@@ -68,7 +68,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(reply.body)
 
-    do_POST = do_GET
+    do_POST = do_GET  # noqa: N815 - the name is http.server's
 
     def log_message(self, *_: Any) -> None:
         pass

@@ -1,0 +1,4 @@
+from styx.sdk import Styx as Styx
+from styx.sdk import TaskFailed as TaskFailed
+
+__version__: str
