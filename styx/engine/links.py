@@ -28,6 +28,7 @@ DIRECTIVES_LIMIT: Final = (
 )
 FRAME_MESSAGES: Final = 256
 RETURN_AFTER_S: Final = 1.0
+LINGER_S: Final = 0.005  # what frees the agent's disk waits for company: a frame costs more than it
 
 FromServer = wire.FromServer
 
@@ -49,23 +50,26 @@ class Link:
         self._forgets: dict[AttemptKey, None] = {}
         self._stored: dict[tuple[AttemptKey, int], int] = {}  # only the newest offset is of use
         self._wake = asyncio.Event()
+        self._lingering = False  # a wake-up is due soon
 
     def send(self, message: FromServer) -> None:
         """Queue it by its priority. Never blocks."""
         match message:
             case wire.LogOk():
                 self._stored[message.key, message.stream] = message.next
-            case wire.Assign():
-                if len(self._assigns) < DIRECTIVES_LIMIT:
-                    self._assigns.append(message)
+                return self._wake_soon()
             case wire.Forget():
                 if len(self._forgets) < DIRECTIVES_LIMIT:
                     self._forgets[message.key] = None
+                return self._wake_soon()
+            case wire.Assign():
+                if len(self._assigns) < DIRECTIVES_LIMIT:
+                    self._assigns.append(message)
             case _ if len(self._control) < CONTROL_LIMIT:
                 self._control.append(message)
             case _:
                 self.close(wire.Bye(wire.CLOSE_OVERLOAD, "reads too slowly", RETURN_AFTER_S))
-        self._wake.set()
+        return self._wake.set()
 
     def close(self, bye: wire.Bye) -> None:
         """End the session once what is queued has been sent; `bye` tells the agent why."""
@@ -80,7 +84,13 @@ class Link:
             await self._wake.wait()
         return taken
 
+    def _wake_soon(self) -> None:
+        if not self._lingering:
+            self._lingering = True
+            asyncio.get_running_loop().call_later(LINGER_S, self._wake.set)
+
     def _next(self) -> list[FromServer]:
+        self._lingering = False
         taken: list[FromServer] = []
         for queue in (self._control, self._assigns):
             while queue and len(taken) < FRAME_MESSAGES:

@@ -1,6 +1,7 @@
 """One session's reports on its attempts: posted together, acknowledged once committed."""
 
 import asyncio
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import structlog
@@ -26,14 +27,18 @@ class Reports:
         self._link = link
         self._owed: asyncio.Queue[list[_Owed]] = asyncio.Queue(OWED_FRAMES)
 
-    async def post(self, facts: list[tuple[Report, event.Event]]) -> None:
+    async def post(
+        self,
+        reports: Iterable[Report],
+        logs_stored: Callable[[wire.EvExited], bool] = lambda _: False,
+    ) -> None:
         """Queue all at once, so that they can be one turn; what cannot be queued is not acknowledged."""
         owed: list[_Owed] = []
-        for report, fact in facts:
+        for report in reports:
             if not isinstance(report, ENDS):
                 self._engine.links.remind(self._link, report.key)
             try:
-                owed.append((report, self._engine.submit(fact)))
+                owed.append((report, self._engine.submit(self._fact(report, logs_stored))))
             except (LimitReached, StoreUnavailable):
                 break  # the agent says it again until it is acknowledged
         if owed:
@@ -49,6 +54,18 @@ class Reports:
                     pass  # as above
                 except WriteRefused as refused:
                     log.warning("report refused", attempt=str(report.key), why=refused.message)
+
+    def _fact(self, report: Report, logs_stored: Callable[[wire.EvExited], bool]) -> event.Event:
+        agent_id = self._link.agent_id
+        match report:
+            case wire.EvAccepted(key):
+                return event.AttemptAccepted(key, agent_id)
+            case wire.EvStarted(key):
+                return event.AttemptStarted(key, agent_id)
+            case wire.EvVoid(key, reason, detail):
+                return event.AttemptVoided(key, agent_id, reason, detail)
+            case wire.EvExited(key, end):
+                return event.AttemptExited(key, agent_id, end, logs_stored(report))
 
     def _acknowledge(self, report: Report) -> None:
         if isinstance(report, ENDS):

@@ -223,16 +223,16 @@ class _Session:
 
     async def _handle(self, messages: list[wire.FromAgent]) -> bool:
         """One frame of an open session; False once the agent said goodbye."""
-        agent_id = self.link.agent_id
-        facts: list[tuple[Report, event.Event]] = []
+        # What a frame says of an attempt that it also ends waits for the end: one turn instead of two.
+        ending = {message.key for message in messages if isinstance(message, wire.EvExited)}
+        reports: list[Report] = []
         for message in messages:
             match message:
-                case wire.EvAccepted(key):
-                    facts.append((message, event.AttemptAccepted(key, agent_id)))
-                case wire.EvStarted(key):
-                    facts.append((message, event.AttemptStarted(key, agent_id)))
-                case wire.EvVoid(key, reason, detail):
-                    facts.append((message, event.AttemptVoided(key, agent_id, reason, detail)))
+                case wire.EvAccepted(key) | wire.EvStarted(key) | wire.EvVoid(key):
+                    if key in ending:
+                        self.streams.put(message)
+                    else:
+                        reports.append(message)
                 case wire.Log() | wire.Gap() | wire.EvExited():
                     self.streams.put(message)
                 case wire.Heartbeat(seq, _, load):
@@ -240,12 +240,12 @@ class _Session:
                     if self._engine.leading:
                         self.link.send(wire.HeartbeatOk(seq))
                 case wire.Notice(kind, detail):
-                    log.warning("agent notice", agent=agent_id, kind=kind, detail=detail)
+                    log.warning("agent notice", agent=self.link.agent_id, kind=kind, detail=detail)
                 case wire.Bye():
                     return False
                 case wire.Hello() | wire.Sync():
                     raise WireMismatch("the session is open already")
-        await self.reports.post(facts)
+        await self.reports.post(reports)
         return True
 
 

@@ -30,7 +30,7 @@ RETRY_CAP_S: Final = 2.0
 TOLD_LIMIT: Final = 1_000  # attempts told to stop because of their bytes; beyond, told once more
 HEADS_LIMIT: Final = 4_096  # offsets kept before those of attempts that are over are dropped
 
-Message = wire.Log | wire.Gap | wire.EvExited
+Message = wire.Log | wire.Gap | Report
 T = TypeVar("T")
 
 
@@ -90,7 +90,8 @@ class Streams:
             self._queue.clear()
             await self._store(batch)
             await self.settle(message.key for message in batch)
-            await self._end(message for message in batch if isinstance(message, wire.EvExited))
+            reports = (message for message in batch if isinstance(message, Report))
+            await self._reports.post(reports, self._logs_stored)
             self._prune()
 
     async def _store(self, batch: list[Message]) -> None:
@@ -104,8 +105,8 @@ class Streams:
                     await self._append(chunks)
                     chunks = []
                     await self._gap(key, stream, start, end, why)
-                case wire.EvExited():
-                    pass
+                case _:
+                    pass  # reports wait until the bytes before them are stored
         await self._append(chunks)
 
     async def _append(self, chunks: list[Chunk]) -> None:
@@ -148,15 +149,11 @@ class Streams:
         attempt = self._engine.world.attempts.get(key)
         return attempt is not None and attempt.agent_id == self._link.agent_id
 
-    async def _end(self, exits: Iterable[wire.EvExited]) -> None:
-        facts: list[tuple[Report, event.Event]] = []
-        for report in exits:
-            stored = self._complete(report.key, report.exit)
-            if not stored:
-                self._ended[report.key] = report.exit
-            fact = event.AttemptExited(report.key, self._link.agent_id, report.exit, stored)
-            facts.append((report, fact))
-        await self._reports.post(facts)
+    def _logs_stored(self, report: wire.EvExited) -> bool:
+        stored = self._complete(report.key, report.exit)
+        if not stored:
+            self._ended[report.key] = report.exit
+        return stored
 
     def _complete(self, key: AttemptKey, end: Exit) -> bool:
         out, err = self._heads.get((key, OUT), 0), self._heads.get((key, ERR), 0)

@@ -1,6 +1,5 @@
 """Rows become messages, in strict priority and bounded; what is owed is sent again."""
 
-import asyncio
 from datetime import timedelta
 
 import pytest
@@ -57,7 +56,7 @@ def office() -> Office:
     return Office()
 
 
-def test_an_assign_carries_all_that_the_agent_needs(office: Office):
+async def test_an_assign_carries_all_that_the_agent_needs(office: Office):
     one, two = office.join("a1", 1), office.join("a2", 1)
     office.desk.submit(a_task("train", num_nodes=2))
     first, second = taken(one), taken(two)
@@ -73,7 +72,7 @@ def test_an_assign_carries_all_that_the_agent_needs(office: Office):
     assert assigns[0].traceparent != assigns[1].traceparent
 
 
-def test_an_array_element_carries_its_index_and_value(office: Office):
+async def test_an_array_element_carries_its_index_and_value(office: Office):
     link = office.join()
     office.desk.submit(a_task("eval", array_count=2, array_values=("x", "y")))
     assert [(a.name, a.array_index, a.array_value) for a in taken(link)] == [
@@ -82,7 +81,7 @@ def test_an_array_element_carries_its_index_and_value(office: Office):
     ]
 
 
-def test_control_goes_before_assigns_and_assigns_before_the_rest(office: Office):
+async def test_control_goes_before_assigns_and_assigns_before_the_rest(office: Office):
     link = office.join()
     (task,) = office.desk.submit(a_task())
     key = office.key(task)
@@ -93,7 +92,7 @@ def test_control_goes_before_assigns_and_assigns_before_the_rest(office: Office)
     assert kinds == [wire.HeartbeatOk, wire.Assign, wire.LogOk, wire.Forget]
 
 
-def test_only_the_newest_log_offset_is_sent(office: Office):
+async def test_only_the_newest_log_offset_is_sent(office: Office):
     link = office.join()
     key = AttemptKey("t", 1, 0)
     for offset in (10, 20, 30):
@@ -102,7 +101,7 @@ def test_only_the_newest_log_offset_is_sent(office: Office):
     assert taken(link) == [wire.LogOk(key, 1, 30), wire.LogOk(key, 2, 5)]
 
 
-def test_an_agent_that_reads_nothing_is_closed_not_buffered(
+async def test_an_agent_that_reads_nothing_is_closed_not_buffered(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(linked, "CONTROL_LIMIT", 3)
@@ -113,7 +112,7 @@ def test_an_agent_that_reads_nothing_is_closed_not_buffered(
     assert link.bye.code == wire.CLOSE_OVERLOAD
 
 
-def test_a_cancel_sends_a_stop_and_the_end_a_forget(office: Office):
+async def test_a_cancel_sends_a_stop_and_the_end_a_forget(office: Office):
     link = office.join()
     (task,) = office.desk.submit(a_task())
     key = office.key(task)
@@ -124,7 +123,7 @@ def test_a_cancel_sends_a_stop_and_the_end_a_forget(office: Office):
     assert taken(link) == [wire.Forget(key)]
 
 
-def test_nothing_is_directed_before_the_session_is_synced(office: Office):
+async def test_nothing_is_directed_before_the_session_is_synced(office: Office):
     link = office.join()
     link.synced = False
     office.desk.submit(a_task())
@@ -132,7 +131,7 @@ def test_nothing_is_directed_before_the_session_is_synced(office: Office):
     assert taken(link) == []
 
 
-def test_owed_directives_are_sent_again_until_the_row_changes(office: Office):
+async def test_owed_directives_are_sent_again_until_the_row_changes(office: Office):
     link = office.join()
     (task,) = office.desk.submit(a_task())
     key = office.key(task)
@@ -152,7 +151,7 @@ def test_owed_directives_are_sent_again_until_the_row_changes(office: Office):
     assert taken(link) == [stop]
 
 
-def test_forget_is_not_redriven(office: Office):
+async def test_forget_is_not_redriven(office: Office):
     link = office.join()
     (task,) = office.desk.submit(a_task(retries=1))
     office.desk.exit(task, 1)
@@ -162,7 +161,7 @@ def test_forget_is_not_redriven(office: Office):
     assert taken(link) == []
 
 
-def test_a_newer_session_closes_the_older(office: Office):
+async def test_a_newer_session_closes_the_older(office: Office):
     old, new = office.join(), Link(0.0)
     new.agent_id = old.agent_id
     office.links.attach(new)
@@ -174,7 +173,7 @@ def test_a_newer_session_closes_the_older(office: Office):
     assert not office.links.connected(old.agent_id)
 
 
-def test_an_attempt_that_is_nobodys_or_over_is_told_to_stop(office: Office):
+async def test_an_attempt_that_is_nobodys_or_over_is_told_to_stop(office: Office):
     mine, other = office.join("a1"), office.join("a2")
     (task,) = office.desk.submit(a_task())
     key = office.key(task)
@@ -193,9 +192,9 @@ def test_an_attempt_that_is_nobodys_or_over_is_told_to_stop(office: Office):
     assert taken(holder) == [wire.Forget(key)]
 
 
-def test_a_closed_link_sends_what_is_queued_and_then_ends(office: Office):
+async def test_a_closed_link_sends_what_is_queued_and_then_ends(office: Office):
     link = office.join()
     link.send(wire.HeartbeatOk(1))
     link.close(wire.Bye(wire.CLOSE_RESTART))
-    assert asyncio.run(link.take()) == [wire.HeartbeatOk(1)]
-    assert asyncio.run(link.take()) == []
+    assert await link.take() == [wire.HeartbeatOk(1)]
+    assert await link.take() == []

@@ -94,6 +94,20 @@ async def test_reports_of_one_frame_are_one_turn(engine: Engine):
         assert len(gate(engine).commits) == turns + 1
 
 
+async def test_the_whole_life_in_one_frame_is_one_turn(engine: Engine):
+    async with connected(engine) as peer:
+        await peer.introduce()
+        key = (await assigned(engine, peer)).key
+        turns = len(gate(engine).commits)
+        said = (wire.EvAccepted(key), wire.EvStarted(key), a_log(key, b"hi\n"))
+        peer.say(*said, an_end(key, out_bytes=3))
+        for kind in ("accepted", "started", "exited"):
+            await peer.hear(wire.EvOk, lambda ok, kind=kind: ok.kind == kind)
+        await peer.hear(wire.Forget)
+        assert len(gate(engine).commits) == turns + 1
+        assert peer.unheard(wire.Stop) == []
+
+
 async def test_nothing_is_acknowledged_before_its_commit(engine: Engine):
     async with connected(engine) as peer:
         await peer.introduce()
@@ -150,7 +164,8 @@ async def test_an_exit_waits_for_the_bytes_before_it_and_control_does_not(engine
         await peer.introduce()
         key = (await assigned(engine, peer)).key
         held = hold_logs(engine)
-        peer.say(wire.EvStarted(key), a_log(key, b"last words"), an_end(key, out_bytes=10))
+        peer.say(wire.EvStarted(key))
+        peer.say(a_log(key, b"last words"), an_end(key, out_bytes=10))
         await peer.hear(wire.EvOk, lambda ok: ok.kind == "started")
         await peer.beat()
         assert peer.unheard(wire.EvOk) == []
