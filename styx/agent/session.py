@@ -25,7 +25,6 @@ from styx.wire import agent as wire
 
 LINGER_S: Final = 0.003
 IDLE_SHARE: Final = 4
-RESEND_S: Final = 5.0  # an event that is not acknowledged
 SILENT_BEATS: Final = 3  # heartbeats without a sign of life: the line is cut, whatever TCP believes
 BEATS_KEPT: Final = 8  # an acknowledgement that is later than this renews nothing
 STALL_S: Final = 60.0  # log bytes under way and none acknowledged: begin a new session
@@ -59,6 +58,7 @@ class Session:
         self._loop = asyncio.get_running_loop()
         self._lease = Lease(proc.now(), 0.0)
         self._welcome: wire.Welcome | None = None
+        self._welcomed: asyncio.Future[wire.Welcome] = self._loop.create_future()
         self._open = False
         self._paused = False
         self._bye: wire.Bye | None = None
@@ -159,11 +159,14 @@ class Session:
             self._socket.send(wire.encode(list[wire.FromAgent](logs)))
 
     async def _beat(self) -> None:
-        interval = wire.HEARTBEAT_S
+        try:
+            async with asyncio.timeout(SILENT_BEATS * wire.HEARTBEAT_S):
+                interval = (await self._welcomed).heartbeat_s
+        except TimeoutError as silence:
+            raise LinkLost("the server does not welcome this agent") from silence
         while True:
             await asyncio.sleep(interval)
             now = self._loop.time()
-            interval = self._welcome.heartbeat_s if self._welcome else interval
             silent_s = now - self._socket.heard_at
             if silent_s > SILENT_BEATS * interval:
                 raise LinkLost("the server has fallen silent")
@@ -173,7 +176,7 @@ class Session:
                 raise LinkLost("the server acknowledges no log bytes")
             if self._open:
                 self._heartbeat()
-                self._resend(now)
+                self._resend(now - interval)
 
     def _heartbeat(self) -> None:
         self._beat_number += 1
@@ -183,12 +186,13 @@ class Session:
         self._control.appendleft(wire.Heartbeat(self._beat_number, running, self._load()))
         self._schedule()
 
-    def _resend(self, now: float) -> None:
+    def _resend(self, before: float) -> None:
+        """Say again what was said before that moment and has not been acknowledged."""
         if self._paused:
             return
         for key, (event, sent_at) in self._unacked.items():
-            if now - sent_at > RESEND_S:
-                self._unacked[key] = (event, now)
+            if sent_at <= before:
+                self._unacked[key] = (event, self._loop.time())
                 self._control.append(event)
 
     # --- from the server ----------------------------------------------------------------------
@@ -232,7 +236,10 @@ class Session:
         """Say everything that is held. The lease begins when the hello was sent, which is now or later
         than `self._lease` was made.
         """
+        if self._welcome is not None:
+            raise WireMismatch("a second welcome")
         self._welcome = welcome
+        self._welcomed.set_result(welcome)
         self._lease = Lease(self._lease.at, welcome.lost_after_s)
         self._credit = welcome.log_credit_bytes
         held = tuple(entry.held() for entry in self._roster)

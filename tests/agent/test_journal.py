@@ -35,7 +35,7 @@ def test_what_was_not_flushed_is_not_there(tmp_path: Path) -> None:
     assert Journal(str(tmp_path)).attempts == {}
 
 
-@pytest.mark.parametrize("cut", range(1, 30))
+@pytest.mark.parametrize("cut", range(1, 30, 4))
 def test_a_torn_tail_never_happened(tmp_path: Path, cut: int) -> None:
     written = Journal(str(tmp_path))
     written.write({"k": "whole", "at": 1})

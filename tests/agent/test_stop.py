@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from styx.agent import proc
-from tests.support.supervised import Supervised, until
+from tests.support.supervised import Supervised, gone, until
 
 # Ignores the polite signal, and leaves the process group in every way there is: children in other
 # sessions, a double fork, and a grandchild whose parents are gone.
@@ -45,10 +45,11 @@ def test_a_task_that_ended_before_the_stop_keeps_its_result(sup: Supervised) -> 
 
 def test_a_stop_just_behind_the_end_does_not_count(sup: Supervised) -> None:
     """The process is a zombie that nobody has looked at yet when the stop is read."""
-    sup.start("k", "true")
+    sup.sh("k", "while [ ! -e go ]; do sleep 0.01; done")
     pid = sup.wait("k", "pid")["pid"]
     os.kill(sup.process.pid, signal.SIGSTOP)
-    until(lambda: b"Z" in Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[:1])
+    (sup.directory / "work" / "go").touch()
+    until(lambda: gone(pid))
     sup.stop("k")
     os.kill(sup.process.pid, signal.SIGCONT)
     end = sup.end("k")

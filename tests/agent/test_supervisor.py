@@ -3,6 +3,8 @@
 import os
 import signal
 import stat
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -255,6 +257,12 @@ def test_there_is_one_supervisor_to_a_home(sup: Supervised) -> None:
     second, sup.process = sup.process, first
     assert second.wait(30) == 0  # it waited for the lock, and left
     assert sup.run("k", "true")["code"] == 0
+
+
+def test_without_link_and_task_it_does_not_stay(tmp_path: Path) -> None:
+    impatient = "import sys; from styx.agent import supervisor as s; s.IDLE_EXIT_S = 0.2; s.main(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", impatient, str(tmp_path)], check=True, timeout=30)
+    assert not (tmp_path / "supervisor.sock").exists()
 
 
 def test_a_deep_home_has_a_socket_all_the_same(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ It stores what a server would (log bytes, ends) and acknowledges it, unless told
 
 import asyncio
 import contextlib
+import uuid
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, TypeVar
@@ -34,6 +35,7 @@ class Connection:
         self.closed = False
         self.acknowledging = True
         self.storing = True
+        self.mute = False  # as a machine that is gone
         self._reader = reader
         self._writer = writer
         self._ws = wsproto.WSConnection(wsproto.ConnectionType.SERVER)
@@ -54,6 +56,28 @@ class Connection:
 
     async def wait_closed(self) -> None:
         await self._wait(lambda: self.closed or None)
+
+    async def end(self, key: AttemptKey) -> Exit:
+        """How the attempt ended, once that is told."""
+        return (await self.wait(wire.EvExited, lambda event: event.key == key)).exit
+
+    async def complete(self, key: AttemptKey) -> Exit:
+        """The same, with every byte of its output stored here."""
+        end = await self.end(key)
+        await self._wait(
+            lambda: (
+                (
+                    len(self.server.output(key, 1)) >= end.out_bytes
+                    and len(self.server.output(key, 2)) >= end.err_bytes
+                )
+                or None
+            )
+        )
+        return end
+
+    async def until(self, condition: Callable[[], Any]) -> Any:
+        """Checked whenever the agent has said something."""
+        return await self._wait(lambda: condition() or None)
 
     async def _wait(self, find: Callable[[], Any]) -> Any:
         async with asyncio.timeout(WAIT_S), self._news:
@@ -137,7 +161,7 @@ class Connection:
                         answer for message in messages for answer in self._answers(message)
                     ]:
                         self.send(*answers)
-            case events.Ping():
+            case events.Ping() if not self.mute:
                 self._writer.write(self._ws.send(event.response()))
             case events.CloseConnection():
                 with contextlib.suppress(wsproto.utilities.LocalProtocolError):
@@ -147,6 +171,8 @@ class Connection:
 
     def _answers(self, message: wire.FromAgent) -> Iterator[wire.FromServer]:
         match message:
+            case _ if self.mute:
+                pass
             case wire.Heartbeat(seq) if self.acknowledging:
                 yield wire.HeartbeatOk(seq)
             case wire.Log(key, number, offset, data, crc):
@@ -212,11 +238,16 @@ class AgentServer:
             server.close_clients() if hasattr(server, "close_clients") else None
 
 
-def assign(key: AttemptKey, *argv: str, **spec: Any) -> wire.Assign:
+def assign(key: AttemptKey, *argv: str, term: int = 1, **spec: Any) -> wire.Assign:
     return wire.Assign(
-        key=key, term=1, job_id=JobId("job"), name="t", spec=TaskSpec(name="t", argv=argv, **spec)
+        key=key,
+        term=term,
+        job_id=JobId("a-job"),
+        name="t",
+        spec=TaskSpec(name="t", argv=argv, **spec),
     )
 
 
-def key(name: str, n: int = 1, rank: int = 0) -> AttemptKey:
-    return AttemptKey(TaskId(name), n, rank)
+def a_key(n: int = 1, rank: int = 0) -> AttemptKey:
+    """Unique on the machine, as in earnest."""
+    return AttemptKey(TaskId(str(uuid.uuid4())), n, rank)

@@ -1,5 +1,6 @@
 """A supervisor as a real process, driven over its socket as the link drives it."""
 
+import asyncio
 import json
 import os
 import signal
@@ -150,16 +151,18 @@ class Supervised:
                 os.kill(pid, signal.SIGKILL)
 
 
-def marked(key: str) -> list[int]:
-    """The living processes with an attempt's marker that ends in `key`."""
-    found: list[int] = []
-    end = key.encode()
+def marked(end: str) -> list[int]:
+    """The living processes with the marker of an attempt whose key ends so."""
+    return [pid for key, pid in markers() if key.endswith(end)]
+
+
+def markers() -> Iterator[tuple[str, int]]:
+    """Every living process of any attempt on this machine."""
     for entry in Path("/proc").iterdir():
         with suppress(OSError):
-            variables = (entry / "environ").read_bytes().split(b"\0")
-            if any(v.startswith(b"STYX_ATTEMPT_KEY=") and v.endswith(end) for v in variables):
-                found.append(int(entry.name))
-    return found
+            for variable in (entry / "environ").read_bytes().split(b"\0"):
+                if variable.startswith(b"STYX_ATTEMPT_KEY="):
+                    yield variable.partition(b"=")[2].decode(), int(entry.name)
 
 
 def gone(pid: int) -> bool:
@@ -176,6 +179,15 @@ def until(condition: Any, what: str = "", deadline_s: float = WAIT_S) -> Any:
     while not (value := condition()):
         assert time.monotonic() < deadline, f"still not {what or condition}"
         time.sleep(0.01)
+    return value
+
+
+async def eventually(condition: Any, what: str = "", deadline_s: float = WAIT_S) -> Any:
+    """The same in an async test, whose server must go on answering meanwhile."""
+    deadline = time.monotonic() + deadline_s
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"still not {what or condition}"
+        await asyncio.sleep(0.01)
     return value
 
 

@@ -1,0 +1,64 @@
+"""Growing files are noticed, by the kernel's word or without it."""
+
+import asyncio
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from styx.agent import watch
+from tests.support.supervised import eventually
+
+
+async def noticed(directory: Path, *, polls: bool) -> None:
+    seen: list[set[str] | None] = []
+
+    def grown(names: Iterable[str] | None) -> None:
+        seen.append(None if names is None else set(names))
+
+    async with asyncio.TaskGroup() as group:
+        watching = group.create_task(watch.Watch(str(directory), grown).run())
+        await asyncio.sleep(0)
+        for number in range(3):
+            seen.clear()
+            with (directory / "ö.out").open("ab") as file:
+                file.write(b"x" * (number + 1))
+            await eventually(lambda: seen)
+            assert seen[-1] == (None if polls else {"ö.out"})
+        watching.cancel()
+
+
+async def test_the_kernel_tells(tmp_path: Path) -> None:
+    await noticed(tmp_path, polls=False)
+
+
+async def test_without_the_kernels_help_it_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "POLL_S", 0.01)
+    monkeypatch.setattr(watch, "_inotify", lambda _: None)
+    await noticed(tmp_path, polls=True)
+
+
+async def test_a_flood_is_read_in_large_bites(tmp_path: Path) -> None:
+    calls = 0
+
+    def grown(_: Iterable[str] | None) -> None:
+        nonlocal calls
+        calls += 1
+
+    async with asyncio.TaskGroup() as group:
+        watching = group.create_task(watch.Watch(str(tmp_path), grown).run())
+        await asyncio.sleep(0)
+        writes = 2_000
+        with (
+            (tmp_path / "a").open("wb", buffering=0) as one,
+            (tmp_path / "b").open("wb", buffering=0) as two,
+        ):
+            for _ in range(writes // 2):
+                one.write(b"x")
+                two.write(b"x")
+                await asyncio.sleep(0)
+        await eventually(lambda: calls)
+        watching.cancel()
+    assert calls < writes / 10
