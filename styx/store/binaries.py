@@ -93,7 +93,7 @@ def find(who: Account | None, major: int | None) -> Binaries:
             f"the private database was made by Postgres {major}, and only {sorted(set(seen))} is here",
             hint=f"install Postgres {major}, or dump and restore the database with pg_dump",
         )
-    raise SetupError("no Postgres programs were found for the private database", hint=CURE)
+    raise SetupError("no Postgres that runs here was found for the private database", hint=CURE)
 
 
 def _places() -> Iterator[Path]:
@@ -118,7 +118,7 @@ def _runnable(directory: Path, who: Account | None) -> Binaries | None:
     if not program.is_file() or not (directory / "initdb").is_file():
         return None
     try:
-        return Binaries(directory, _major(program, who))
+        return _asked(directory, who)
     except PermissionError as error:
         if who is not None and str(error.filename) != str(program):
             raise SetupError(
@@ -127,25 +127,26 @@ def _runnable(directory: Path, who: Account | None) -> Binaries | None:
             ) from error
     if who is None or directory.parent.parent.name != MODULE:
         return None
-    copied = _copy(directory.parent) / "bin"
-    return Binaries(copied, _major(copied / "postgres", who))
+    return _asked(_copy(directory.parent) / "bin", who)
 
 
-def _major(program: Path, who: Account | None) -> int:
-    """Raises: PermissionError, SetupError."""
-    done = subprocess.run(
-        [program, "--version"],
-        env=ENVIRONMENT,
-        capture_output=True,
-        check=False,
-        cwd="/",
-        **become(who),
-    )
+def _asked(directory: Path, who: Account | None) -> Binaries | None:
+    """The programs with their version; None if they do not run here. Raises: PermissionError."""
+    try:
+        done = subprocess.run(
+            [directory / "postgres", "--version"],
+            env=ENVIRONMENT,
+            capture_output=True,
+            check=False,
+            cwd="/",
+            **become(who),
+        )
+    except OSError as error:
+        if isinstance(error, PermissionError):
+            raise
+        return None
     version = re.search(rb"(\d+)", done.stdout)
-    if done.returncode or not version:
-        problem = done.stderr.decode(errors="replace").strip()
-        raise SetupError(f"{program} does not run: {problem}", hint=CURE)
-    return int(version[1])
+    return Binaries(directory, int(version[1])) if version and done.returncode == 0 else None
 
 
 def _copy(tree: Path) -> Path:

@@ -25,7 +25,7 @@ from styx.errors import SetupError
 from styx.store import binaries
 
 START_S: Final = 60.0  # replaying the log after a crash is most of it
-STOP_S: Final = 4.0  # a server has 5 s to stop
+STOP_S: Final = 3.0  # a server has 5 s to stop
 POLL_S: Final = 0.005
 WATCH_S: Final = 0.25
 # The kernel's bound on a socket's path is 108 bytes on Linux, 104 on macOS, its end included.
@@ -33,10 +33,10 @@ SOCKET_PATH_BYTES: Final = 100
 SETTINGS: Final = {
     "listen_addresses": "",
     "unix_socket_directories": ".",
-    "max_connections": "64",
+    "max_connections": "48",
     # Small when idle: one user, few connections, pages cached by the kernel anyway.
     "shared_buffers": "32MB",
-    "wal_buffers": "4MB",
+    "wal_buffers": "1MB",
     "huge_pages": "off",
     "io_method": "sync",
     "max_worker_processes": "2",
@@ -64,9 +64,14 @@ class HomeLock:
 
     def acquire(self) -> None:
         """Raises: SetupError, naming who holds it."""
-        self._home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path = self._home / "server.lock"
-        file = path.open("a+")
+        try:
+            self._home.mkdir(parents=True, exist_ok=True, mode=0o700)
+            file = (self._home / "server.lock").open("a+")
+        except OSError as error:
+            raise SetupError(
+                f"{self._home} cannot be used: {error.strerror}",
+                hint="set STYX_HOME to a directory of yours",
+            ) from error
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -110,10 +115,15 @@ class EmbeddedPostgres:
         Raises: SetupError.
         """
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if self._directory.lstat().st_uid == os.geteuid():
-            self._directory.chmod(
-                0o700
-            )  # under root it is what keeps other processes of nobody out
+        owner = self._directory.stat().st_uid
+        if owner == os.geteuid():
+            # Under root, this is what keeps other processes of `nobody` out.
+            self._directory.chmod(0o700)
+        elif os.geteuid() != 0:
+            raise SetupError(
+                f"{self._directory} belongs to another user (number {owner})",
+                hint="run Styx as that user, or set STYX_HOME to a directory of yours",
+            )
         self._who = binaries.account(self._directory)
         version = self._data / "PG_VERSION"
         made_by = int(version.read_text()) if version.exists() else None
@@ -193,6 +203,8 @@ class EmbeddedPostgres:
     def _spawn(self, log: Path) -> subprocess.Popen[bytes]:
         sink = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
         try:
+            if self._who is not None:
+                os.fchown(sink, *self._who)
             # Its own session: Ctrl-C at our terminal must not stop it under our last commit.
             self._child = subprocess.Popen(
                 [self._postgres, "-D", self._seen(self._data), *self._settings],

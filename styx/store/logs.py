@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from styx.core.ids import AttemptKey
-from styx.errors import StaleWrite, StoreUnavailable
+from styx.errors import StaleWrite, StoreUnavailable, WireMismatch
 from styx.store import pool
 from styx.store.exchange import Chunk, Gap
 from styx.store.logplan import STREAMS, Head, Item, Plan, Records, StreamKey, Tail
@@ -22,6 +22,7 @@ from styx.store.segments import Place, Segments
 SEGMENT_BYTES: Final = 256 << 20
 MAX_ATTEMPT_BYTES: Final = 1 << 30
 BATCH_BYTES: Final = 16 << 20  # written together; more waits, in its callers, for the next batch
+MAX_OFFSET: Final = 1 << 62  # sums of two fit what Postgres counts with
 CACHED_HEADS: Final = 40_000  # remembered; the longest unused is read again when needed
 
 _KEY: Final = "task_id uuid, n integer, rank integer"
@@ -100,10 +101,10 @@ class LogFiles:
         self._heads: dict[StreamKey, Head] = {}  # longest unused first
         self._gathering = _Batch()
         self._writing = asyncio.Lock()
-        self._watched: dict[AttemptKey, asyncio.Event] = {}
+        self._watched: dict[AttemptKey, set[asyncio.Event]] = {}
 
     async def append(self, chunks: Sequence[Chunk]) -> list[int]:
-        """See `engine.ports.LogStore.append`.
+        """See `engine.ports.LogStore.append`. Raises: WireMismatch, too, for a place that cannot be.
 
         Past `max_attempt_bytes` of an attempt, bytes are counted and not kept: a gap named `limit`.
         """
@@ -112,7 +113,8 @@ class LogFiles:
 
     async def gap(self, key: AttemptKey, stream: int, start: int, end: int, why: str) -> int:
         """See `engine.ports.LogStore.gap`. A gap that starts past the stream's end is refused."""
-        return (await self._put([Item(key, stream, start, end, why=why)]))[0]
+        word = why.replace("\0", "")  # an agent's; others' bytes in the batch must not fail with it
+        return (await self._put([Item(key, stream, start, end, why=word)]))[0]
 
     async def heads(self, keys: Sequence[AttemptKey]) -> dict[tuple[AttemptKey, int], int]:
         """See `engine.ports.LogStore.heads`."""
@@ -155,13 +157,21 @@ class LogFiles:
 
         False after `timeout_s`. Every stream counts, those not in `seen` from 0.
         """
+        news = asyncio.Event()
+        self._watched.setdefault(key, set()).add(news)
         try:
             async with asyncio.timeout(timeout_s):
                 while not _passed(await self._know(_streams([key])), seen):
                     # Nothing is awaited between the look and the wait: no change is missed.
-                    await self._watched.setdefault(key, asyncio.Event()).wait()
+                    await news.wait()
+                    news.clear()
         except TimeoutError:
             return False
+        finally:
+            watching = self._watched[key]
+            watching.discard(news)
+            if not watching:
+                del self._watched[key]
         return True
 
     def close(self) -> None:
@@ -169,6 +179,9 @@ class LogFiles:
 
     async def _put(self, items: list[Item]) -> list[int]:
         """Join the batch that gathers; whoever comes first writes it, once the one before is done."""
+        for item in items:
+            if item.stream not in STREAMS or not 0 <= item.start <= item.end < MAX_OFFSET:
+                raise WireMismatch(f"no place in a log: stream {item.stream}, byte {item.end}")
         if self._gathering.bytes > BATCH_BYTES:
             self._gathering = _Batch()
         batch, first = self._gathering, len(self._gathering.items)
@@ -231,7 +244,8 @@ class LogFiles:
             )
         self._heads.update(records.after)
         for key in {key for key, _ in records.after} & self._watched.keys():
-            self._watched.pop(key).set()
+            for news in self._watched[key]:
+                news.set()
 
     async def _know(self, streams: Iterable[StreamKey]) -> dict[StreamKey, Head]:
         """The heads of these streams, read where they are not remembered."""

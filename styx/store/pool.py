@@ -15,9 +15,7 @@ from styx.errors import IllegalTransition, SetupError, StaleWrite, StoreUnavaila
 
 CONNECT_S: Final = 5.0
 CLOSE_S: Final = 1.0
-ACQUIRE_S: Final = (
-    5.0  # a wait for one of our own connections; then the database is too slow for us
-)
+ACQUIRE_S: Final = 5.0  # how long we wait for one of our own connections
 MARGIN_S: Final = 2.0  # how much later than the server we give up on a statement ourselves
 STATEMENTS: Final = 512  # prepared ones kept; a commit has one per set of touched tables
 STALE: Final = "ST001"  # raised by our own function `styx_expect`
@@ -82,13 +80,7 @@ async def connect(url: str) -> Connection:
     """One connection, for looking at a database before it is used. Raises: SetupError."""
     try:
         return cast("Connection", await _driver.connect(url, timeout=CONNECT_S))
-    except (
-        OSError,
-        TimeoutError,
-        asyncpg.PostgresError,
-        asyncpg.InterfaceError,
-        ValueError,
-    ) as error:
+    except (*_LOST, asyncpg.PostgresError, ValueError) as error:
         raise SetupError(
             f"the database does not let us in: {error or type(error).__name__}",
             hint="check DATABASE_URL and that the server runs: psql \"$DATABASE_URL\" -c 'SELECT 1'",
@@ -158,7 +150,10 @@ def translated() -> Generator[None]:
         if state == FINAL:
             raise IllegalTransition(text) from error
         kind = state[:2]
-        if kind in {"22", "23"}:  # data (the driver's own complaints too) or integrity
+        if kind in {
+            "22",
+            "23",
+        }:  # data or integrity; an argument that the driver cannot encode, too
             raise WriteRefused(text, sqlstate=state) from error
         if kind == "42":  # a statement that this database does not understand: a bug
             raise AssertionError(text) from error

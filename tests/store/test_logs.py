@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
 from styx.core.ids import AttemptKey, TaskId
-from styx.errors import StoreUnavailable
+from styx.errors import StoreUnavailable, WireMismatch
 from styx.store.exchange import Chunk, Gap
 from styx.store.logplan import OPENING_BYTES
 from styx.store.logs import LogFiles
@@ -224,6 +224,15 @@ async def test_a_deposed_server_s_bytes_are_not_taken(logs: LogFiles, database: 
     assert await whole(logs, at) == b"a"
 
 
+async def test_a_place_that_cannot_be_is_the_agent_s_fault(logs: LogFiles):
+    at = key()
+    for stream, start, end in ((0, 0, 1), (3, 0, 1), (1, -1, 1), (1, 2, 1), (1, 0, 1 << 63)):
+        with pytest.raises(WireMismatch):
+            await logs.gap(at, stream, start, end, "spool_cap")
+    assert await logs.gap(at, 1, 0, 1, "spool\0cap") == 1
+    assert await logs.gaps(at) == [Gap(1, 0, 1, "spoolcap")]
+
+
 async def test_a_damaged_segment_is_said(logs: LogFiles, tmp_path: Path):
     at = key()
     await put(logs, at, 0, bytes(9_000))
@@ -254,6 +263,7 @@ async def test_a_reader_is_woken_by_what_it_has_not_seen(logs: LogFiles):
     await put(logs, at, 0, b"e", stream=2)
     assert await asyncio.gather(*both) == [True, True]
     assert not await logs.changed(at, {1: 3, 2: 1}, timeout_s=0.01)
+    assert not logs._watched
 
 
 async def test_no_change_is_missed_between_reading_and_waiting(logs: LogFiles):
