@@ -14,7 +14,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "logs": ("styx.cli.tasks:logs", "Print or follow what a task wrote"),
         "wait": ("styx.cli.tasks:wait", "Wait for tasks or jobs, exit with their code"),
         "cancel": ("styx.cli.tasks:cancel", "Cancel tasks or jobs"),
-        "retry": ("styx.cli.tasks:retry", "Run a finished task again"),
+        "retry": ("styx.cli.tasks:retry", "Run a finished task or job again"),
     },
     "Look": {
         "status": ("styx.cli.lists:status", "What runs, what waits, what failed"),

@@ -3,8 +3,7 @@
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, Protocol
 
 from styx.cli import detach, exits, render, talk
@@ -65,11 +64,28 @@ class Prefixed:
 VERBATIM: Final = Verbatim()
 
 
+class Announced(Verbatim):
+    """As `Verbatim`, once the word on why the task waits is off the screen."""
+
+    def __init__(self, waiting: "Waiting") -> None:
+        self._waiting = waiting
+
+    def write(self, stream: str, data: bytes) -> None:
+        self._waiting.hush()
+        super().write(stream, data)
+
+
 def run(styx: Styx, task_id: str) -> int:
     """Copy what every attempt writes until the task is over; return its exit code. Raises: Detached."""
-    with detach.on_interrupt(task_id, lambda: styx.another().cancel(task_id)), _why(styx, task_id):
-        copy(styx, task_id, VERBATIM, from_beginning=True)
-        ended = styx.wait(task_id)
+    waiting = Waiting(styx.another(), task_id)
+    with detach.on_interrupt(task_id, lambda: styx.another().cancel(task_id)):
+        if talk.interactive():
+            waiting.start()
+        try:
+            copy(styx, task_id, Announced(waiting), from_beginning=True)
+            ended = styx.wait(task_id)
+        finally:
+            waiting.hush()
     tell_end(ended)
     return exits.of_task(ended)
 
@@ -150,6 +166,49 @@ def tell_end(task: wire.TaskDetail) -> None:
     )
 
 
+class Waiting(threading.Thread):
+    """Says on a terminal, for as long as the task waits for room, why it does."""
+
+    def __init__(self, styx: Styx, task_id: str) -> None:
+        super().__init__(name=f"why {task_id} waits", daemon=True)
+        self._styx = styx
+        self._task_id = task_id
+        self._over = threading.Event()
+        self._turn = threading.Lock()  # of the one line: nothing is said after `hush`
+        self._shown = False
+
+    def hush(self) -> None:
+        with self._turn:
+            self._over.set()
+            self._clear()
+
+    def run(self) -> None:
+        wait_s = WHY_AFTER_S
+        try:
+            while not self._over.wait(wait_s) and self._tell():
+                wait_s = WHY_EVERY_S
+        except StyxError:
+            return  # whoever follows the task says what is wrong with the server
+
+    def _tell(self) -> bool:
+        """Whether it waits still."""
+        found = self._styx.explain(self._task_id)
+        with self._turn:
+            if self._over.is_set():
+                return False
+            if found.status not in WAITING:
+                self._clear()
+                return False
+            talk.status_line(f"{found.name}: {found.summary}")
+            self._shown = True
+            return True
+
+    def _clear(self) -> None:
+        if self._shown:
+            talk.status_line("")
+            self._shown = False
+
+
 class _TaskCopy(threading.Thread):
     """One task of several, followed until it is over."""
 
@@ -179,10 +238,16 @@ def _copy_job(styx: Styx, job_id: str) -> None:
         for row in started[:free]:
             copies[row.id] = _TaskCopy(styx.another(), row, width)
             copies[row.id].start()
+        _raise_any(copies.values())
         if len(started) <= free and all(row.status in wire.TERMINAL for row in rows):
             break
     for copying in copies.values():
         copying.join()
+    _raise_any(copies.values())
+
+
+def _raise_any(copies: Iterable[_TaskCopy]) -> None:
+    for copying in copies:
         if copying.error:
             raise copying.error
 
@@ -194,31 +259,3 @@ def _polls() -> Iterator[None]:
         yield
         time.sleep(pause_s)
         pause_s = min(POLL_LAST_S, pause_s * 1.5)
-
-
-@contextmanager
-def _why(styx: Styx, task_id: str) -> Generator[None]:
-    """Say on a terminal, for as long as the task waits for room, why it does."""
-    over = threading.Event()
-
-    def tell() -> None:
-        with styx.another() as client:
-            wait_s = WHY_AFTER_S
-            while not over.wait(wait_s):
-                found = client.explain(task_id)
-                if found.status not in WAITING:
-                    break
-                talk.status_line(f"{found.name}: {found.summary}")
-                wait_s = WHY_EVERY_S
-        talk.status_line("")
-
-    if not talk.interactive():
-        yield
-        return
-    teller = threading.Thread(target=tell, name="why", daemon=True)
-    teller.start()
-    try:
-        yield
-    finally:
-        over.set()
-        teller.join()

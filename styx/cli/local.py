@@ -13,13 +13,14 @@ import sys
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
 from styx import config as configuration
-from styx.cli import talk
+from styx.cli import main, talk
 from styx.config import DEFAULT, Config, Loaded
-from styx.errors import SetupError, StyxError, Unauthenticated
+from styx.errors import RequestError, SetupError, StyxError, Unauthenticated
 from styx.sdk import address
 from styx.sdk.client import Styx
 from styx.sdk.failures import ServerFailed, Unreachable
@@ -32,11 +33,14 @@ PORTS_TRIED: Final = 100  # from the usual one up
 LOG_LINES: Final = 5  # shown of a server that did not start
 LOG_TAIL_BYTES: Final = 4 << 10
 PROBE_TIMEOUT_S: Final = 3.0  # for whatever listens at the usual port to say what it is
+SERVER_PACKAGE: Final = "litestar"  # here only if the server was installed
 SERVICE: Final = "styx-server"
 
 
 def connect_or_start() -> Styx:
-    """A client as `session.connect` gives; where no server is configured and none listens, one is started for this user."""
+    """A client as `session.connect` gives it. Where no server is configured and none listens, one is
+    started for this user.
+    """
     loaded = configuration.load()
     found = address.find(loaded.config)
     if not found.chosen and not _serves_us(found):
@@ -68,7 +72,7 @@ def start(loaded: Loaded) -> tuple[address.LocalServer, bool]:
 
     Of two that call at once, one starts it and both return it.
 
-    Raises: SetupError, with the end of the server's log.
+    Raises: SetupError, with the end of the server's log; MissingExtra.
     """
     with _turn(loaded.config):
         if local := running(loaded.config):
@@ -79,9 +83,14 @@ def start(loaded: Loaded) -> tuple[address.LocalServer, bool]:
 def stop(config: Config) -> address.LocalServer | None:
     """Stop this home's server; return once its process is gone. None: there was none."""
     with _turn(config):
-        local = running(config)
+        local = address.local_server(config)
         if local is None:
             return None
+        if not answers(local.url):
+            raise StyxError(
+                f"process {local.pid} does not answer at {local.url}",
+                hint=f"if it is the server, end it with: kill {local.pid}",
+            )
         for number, within_s in (
             (signal.SIGTERM, config.server.graceful_stop_s + STOP_GRACE_S),
             (signal.SIGKILL, STOP_GRACE_S),
@@ -101,10 +110,14 @@ def _serves_us(found: address.Address) -> bool:
         return False
     except ServerFailed as failed:
         return failed.status >= 500
+    except RequestError:
+        return True
     return True
 
 
 def _start(loaded: Loaded) -> address.LocalServer:
+    if find_spec(SERVER_PACKAGE) is None:
+        raise main.MissingExtra(SERVER_PACKAGE)
     config = loaded.config
     log = config.home_path / "server.log"
     with log.open("ab") as file:

@@ -17,7 +17,13 @@ PROGRAM = "styx"
 
 
 class MissingExtra(StyxError):
-    """A part of Styx was not installed."""
+    """The server was not installed."""
+
+    def __init__(self, package: str) -> None:
+        super().__init__(
+            f"this installation has no server (the package {package} is missing)",
+            hint="pip install 'styx[server]'",
+        )
 
 
 class Commands(click.Group):
@@ -57,10 +63,7 @@ def load(target: str) -> Any:
         package = (error.name or "").partition(".")[0]
         if package == PROGRAM:
             raise
-        raise MissingExtra(
-            f"this installation has no server (the package {package} is missing)",
-            hint="pip install 'styx[server]'",
-        ) from error
+        raise MissingExtra(package) from error
 
 
 @click.group(PROGRAM, cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -58,7 +58,6 @@ def server() -> None:
 def start(output: str) -> None:
     """Start it, unless it runs already."""
     loaded = configuration.load()
-    main.load(commands.SERVE)
     with talk.passing("starting …"):
         found, _ = local.start(loaded)
     _print(_state(loaded.config, found), output)

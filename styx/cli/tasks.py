@@ -5,7 +5,6 @@ import time
 import click
 
 from styx.cli import exits, follow, names, options, render, session, talk
-from styx.errors import NotFound
 from styx.sdk.client import Styx
 from styx.wire import http as wire
 
@@ -65,11 +64,9 @@ def cancel(references: tuple[str, ...], force: bool) -> int:
     """Cancel tasks or jobs: what runs is asked to end, and killed if it does not."""
     with session.connect() as styx:
         for reference in names.expand(styx, references):
-            try:
-                accepted = styx.cancel(reference, force=force)
-            except NotFound:
-                accepted = styx.cancel_job(reference, force=force)
-            talk.say(f"{reference}: {accepted.status}")
+            found = names.find(styx, reference)
+            cancel_it = styx.cancel_job if isinstance(found, wire.JobView) else styx.cancel
+            talk.say(f"{reference}: {cancel_it(found.id, force=force).status}")
     return exits.FINE
 
 
@@ -77,12 +74,21 @@ def cancel(references: tuple[str, ...], force: bool) -> int:
 @options.reference
 @options.output
 def retry(reference: str, output: str) -> int:
-    """Run a finished task again, as a new task; print its id."""
+    """Run a finished task again, as a new task; of a job what did not succeed, as a new job.
+
+    Print the new id.
+    """
     with session.connect() as styx:
-        submitted = styx.retry(reference)
+        found = names.find(styx, reference)
+        if isinstance(found, wire.JobView):
+            submitted = styx.retry_job(found.id)
+            new_id = submitted.job_id
+        else:
+            submitted = styx.retry(found.id)
+            new_id = submitted.task_id
     session.warn(submitted.warnings)
     if output in {"table", "wide", "name"}:
-        render.line(submitted.task_id)
+        render.line(new_id)
     else:
         render.value(submitted, output)
     return exits.FINE

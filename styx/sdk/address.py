@@ -6,6 +6,7 @@ lives; else whatever listens at the configured host and port.
 
 import os
 from datetime import datetime
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -55,13 +56,17 @@ def local_server(config: Config) -> LocalServer | None:
 
 
 def alive(pid: int) -> bool:
+    """Whether the process lives, and is one of ours as far as the system tells (numbers come again)."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
         return True
-    return True
+    try:
+        return b"styx" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return True
 
 
 def default_url(config: Config) -> str:

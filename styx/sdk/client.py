@@ -93,6 +93,7 @@ class Styx:
         return self._post(wire.CancelAccepted, f"/tasks/{_segment(task_id)}/cancel", query=query)
 
     def retry(self, task_id: str) -> wire.Submitted:
+        """Submit it once more, as a new task."""
         return self._post(wire.Submitted, f"/tasks/{_segment(task_id)}/retry")
 
     def explain(self, task_id: str) -> wire.Explanation:
@@ -158,6 +159,10 @@ class Styx:
     def cancel_job(self, job_id: str, *, force: bool = False) -> wire.CancelAccepted:
         query: Query = {"force": "true" if force else None}
         return self._post(wire.CancelAccepted, f"/jobs/{_segment(job_id)}/cancel", query=query)
+
+    def retry_job(self, job_id: str) -> wire.JobSubmitted:
+        """Submit what did not succeed once more, as a new job."""
+        return self._post(wire.JobSubmitted, f"/jobs/{_segment(job_id)}/retry")
 
     def wait_job(self, job_id: str, *, timeout_s: float | None = None) -> wire.JobView:
         """Return the job once all its tasks are over. Raises: TimeoutError."""

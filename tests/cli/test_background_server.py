@@ -66,7 +66,7 @@ def test_two_runs_at_once_start_one_server_which_lives_until_it_is_stopped(nobod
 
     stopped = nobody.cli("server", "stop")
     assert (stopped.returncode, stopped.stderr.decode()) == (0, f"stopped {url}\n")
-    assert not psutil.pid_exists(int(str(pid)))
+    until(lambda: not psutil.pid_exists(int(str(pid))))
     assert nobody.cli("server", "status").returncode == 1
     again = nobody.cli("server", "stop")
     assert (again.returncode, again.stdout) == (1, b"")

@@ -201,6 +201,14 @@ def test_retry_is_a_new_task(site: Site, tasks: dict[str, str]) -> None:
     assert site.finished(new_id)["exit_code"] == 3
 
 
+def test_retry_of_a_job_is_what_failed_of_it(site: Site) -> None:
+    job_id, _ = site.job({"a": {"run": "true"}, "b": {"run": "exit 2"}})
+    site.job_finished(job_id)
+    new_id = site.cli("retry", job_id).stdout.decode().strip()
+    assert names(site, "status", new_id) == {"b"}
+    assert site.cli("wait", new_id).returncode == 2
+
+
 def test_drain_and_resume(site: Site) -> None:
     done = site.cli("drain", "solo")
     assert (done.returncode, done.stderr) == (0, b"solo: draining, 0 running\n")

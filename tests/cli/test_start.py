@@ -103,7 +103,7 @@ def test_a_command_that_is_none() -> None:
 def test_an_option_that_is_none() -> None:
     done = styx("run", "--nmae", "x", "true")
     assert done.returncode == 2
-    assert "'--nmae'" in done.stderr
+    assert "--nmae" in done.stderr
     assert "hint: styx run --help" in done.stderr
 
 
