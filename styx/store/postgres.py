@@ -23,6 +23,7 @@ class Database:
         self.query = Query(readers)
         self.writers = writers
         self.readers = readers
+        self._leading = asyncio.Lock()  # a renewal must not meet a change of the term half-way
         self._unsure = False  # whether a write of ours, whose outcome is unknown, may still land
 
     @classmethod
@@ -72,7 +73,7 @@ class Database:
     async def load(self) -> LiveRows:
         """See `engine.ports.Store.load`."""
         if self._unsure:
-            async with pool.using(self.writers) as connection:
+            async with self._leading, pool.using(self.writers) as connection:
                 self.term = await leader.refence(connection, self.term)
             self._unsure = False
         async with pool.using(self.readers) as connection:
@@ -80,7 +81,7 @@ class Database:
 
     async def renew_lease(self) -> None:
         """To be called every `leader.RENEW_S`. Raises: StaleWrite (deposed), StoreUnavailable."""
-        async with pool.using(self.writers) as connection:
+        async with self._leading, pool.using(self.writers) as connection:
             await leader.renew(connection, self.term)
 
     async def close(self) -> None:

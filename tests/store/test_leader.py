@@ -151,6 +151,12 @@ async def test_a_load_waits_for_a_write_that_may_still_land(patient: Database):
         assert [row.id for row in (await load).agents] == [agent.id]
 
 
+async def test_a_renewal_does_not_meet_a_change_of_the_term(database: Database):
+    for _ in range(20):
+        database._unsure = True
+        await asyncio.gather(*(database.renew_lease() for _ in range(3)), database.load())
+
+
 async def test_a_write_of_the_term_before_finds_no_fence(database: Database):
     database._unsure = True
     before = database.term
