@@ -13,7 +13,7 @@ import psutil
 
 from styx.agent import gpus, limits, usage
 from styx.config import AgentConfig
-from styx.core.agent import Capacity
+from styx.core.agent import ARCHITECTURES, Capacity
 from styx.wire.agent import Load
 
 GIB: Final = 1 << 30
@@ -38,7 +38,7 @@ async def machine(config: AgentConfig, directory: str) -> Machine:
         memory_bytes=memory,
         disk_bytes=shutil.disk_usage(directory).free,
         gpus=tuple(card.gpu for card in cards),
-        arch=platform.machine(),
+        arch=ARCHITECTURES.get(platform.machine().lower(), platform.machine()),
     )
     return Machine(capacity, cards)
 

@@ -33,6 +33,16 @@ NEXT: Final = {
 TERMINAL: Final = machine.terminal(NEXT)
 
 
+# Linux's word for each, whoever says it how: macOS reports arm64.
+ARCHITECTURES: Final = {
+    "x86_64": "x86_64",
+    "amd64": "x86_64",
+    "x64": "x86_64",
+    "aarch64": "aarch64",
+    "arm64": "aarch64",
+}
+
+
 class Gpu(msgspec.Struct, frozen=True, gc=False):
     """One device as the driver names it: `nvidia h100 80gb hbm3`."""
 
@@ -47,7 +57,7 @@ class Capacity(msgspec.Struct, frozen=True, omit_defaults=True):
     memory_bytes: int = 0
     disk_bytes: int = 0
     gpus: tuple[Gpu, ...] = ()
-    arch: str = ""  # as `platform.machine()`: x86_64, aarch64, arm64
+    arch: str = ""  # a value of ARCHITECTURES, or what the machine calls itself
 
 
 class Agent(msgspec.Struct, frozen=True, kw_only=True):

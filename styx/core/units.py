@@ -7,6 +7,8 @@ import math
 import re
 from typing import Final, NamedTuple, TypeGuard, cast
 
+from styx.core.agent import ARCHITECTURES
+
 MAX_CPUS: Final = 100_000
 MAX_SIZE_BYTES: Final = 1 << 60  # an exbibyte: beyond any machine, within a signed 64-bit column
 MAX_GPUS: Final = 1_000  # of one node
@@ -22,14 +24,6 @@ _SECONDS: Final = re.compile(_NUMBER)
 _DURATION_UNITS_S: Final = (86_400, 3_600, 60, 1)
 _MODEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}")
 _LETTERS: Final = "KMGTP"
-# As `platform.machine()` says it on Linux, which is what agents report.
-_ARCHITECTURES: Final = {
-    "x86_64": "x86_64",
-    "amd64": "x86_64",
-    "x64": "x86_64",
-    "aarch64": "aarch64",
-    "arm64": "aarch64",
-}
 
 
 class Expected(ValueError):
@@ -108,7 +102,7 @@ def gpus(value: object) -> Gpus:
 
 
 def arch(value: object) -> str:
-    name = _ARCHITECTURES.get(value.lower()) if isinstance(value, str) else None
+    name = ARCHITECTURES.get(value.lower()) if isinstance(value, str) else None
     if name is None:
         raise Expected('"x86_64" (or "amd64"), or "arm64" (or "aarch64")')
     return name

@@ -12,6 +12,8 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import Final
 
+import msgspec
+
 from styx.core import effect
 from styx.core.agent import AgentState
 from styx.core.attempt import TERMINAL as ATTEMPT_TERMINAL
@@ -243,7 +245,8 @@ class Links:
             term=self._term(),
             job_id=task.job_id,
             name=task.name,
-            spec=task.spec,
+            # One value is for this element; the others could fill a frame.
+            spec=msgspec.structs.replace(task.spec, array_values=()) if values else task.spec,
             array_index=index,
             array_value=values[index] if values and index is not None else None,
             node_ips=_addresses(world, world.attempts_of_task(key.task_id)),
