@@ -5,6 +5,7 @@ State is told by shape as well as by colour. Not a terminal: no colour, no short
 
 import itertools
 import os
+import select
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ import click
 import msgspec
 
 from styx.cli import talk
+from styx.errors import StyxError
 from styx.wire import http as wire
 
 FORMATS: Final = ("table", "wide", "json", "jsonl", "yaml", "name")
@@ -102,7 +104,7 @@ def line(text: str) -> None:
 def table(items: Sequence[Any], columns: Sequence[Column], *, wide: bool = False) -> Iterable[str]:
     """The header and a line for each item."""
     shown = [column for column in columns if wide or not column.wide]
-    cells = [[column.text(item) for column in shown] for item in items]
+    cells = [[_printable(column.text(item)) for column in shown] for item in items]
     for n, column in enumerate(shown):
         if column.is_id and not wide:
             short = short_ids([row[n] for row in cells])
@@ -162,15 +164,6 @@ def age(then: datetime | None, now: datetime | None = None) -> str:
     return "–" if then is None else duration(((now or datetime.now(UTC)) - then).total_seconds())
 
 
-def size(count_bytes: float) -> str:
-    """`512 B`, `1.5 GiB`."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count_bytes < 1024:
-            return f"{count_bytes:.3g} {unit}"
-        count_bytes /= 1024
-    return f"{count_bytes:,.1f} TiB"
-
-
 def number(amount: float) -> str:
     """`4`, `0.5`: without a needless point."""
     return f"{amount:,.3f}".rstrip("0").rstrip(".")
@@ -191,27 +184,23 @@ def short_ids(ids: Sequence[str]) -> dict[str, str]:
 
 
 def flush() -> None:
-    """Raises: PipeClosed."""
+    """Raises: PipeClosed; StyxError, when the output cannot be written."""
     try:
         sys.stdout.flush()
-    except BrokenPipeError as error:
-        raise _hang_up() from error
+    except OSError as error:
+        raise _unwritable(error) from error
 
 
 def raw(data: bytes, file_descriptor: int = 1) -> None:
-    """Bytes as they are. Raises: PipeClosed."""
+    """Bytes as they are. Raises: as `flush`."""
     view = memoryview(data)
-    try:
-        while view:
+    while view:
+        try:
             view = view[os.write(file_descriptor, view) :]
-    except BrokenPipeError as error:
-        raise _hang_up() from error
-
-
-def _hang_up() -> talk.PipeClosed:
-    # What is left in the buffer must not raise again when the interpreter ends.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    return talk.PipeClosed("the reader of the output went away")
+        except BlockingIOError:  # whoever shares the descriptor made it so
+            select.select([], [file_descriptor], [])
+        except OSError as error:
+            raise _unwritable(error) from error
 
 
 def _write(text: str) -> None:
@@ -219,8 +208,21 @@ def _write(text: str) -> None:
         text = text.translate(_PLAIN).encode("ascii", "replace").decode()
     try:
         sys.stdout.write(text + "\n")
-    except BrokenPipeError as error:
-        raise _hang_up() from error
+    except OSError as error:
+        raise _unwritable(error) from error
+
+
+def _unwritable(error: OSError) -> StyxError:
+    # What is left in the buffer must not fail again when the interpreter ends.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    if isinstance(error, BrokenPipeError):
+        return talk.PipeClosed("the reader of the output went away")
+    return StyxError(f"cannot write the output: {error.strerror}")
+
+
+def _printable(text: str) -> str:
+    """Somebody's command must not move the cursor of whoever lists it."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _json(item: object) -> str:

@@ -9,12 +9,8 @@ from styx.cli import exits, follow, local, options, render, session
 from styx.core import units
 from styx.core.spec import Priority
 
-FILES: Final = (
-    ".yaml",
-    ".yml",
-    ".json",
-    ".toml",
-)  # `styx run FILE` with one of these is a task file
+# `styx run FILE` with one of these endings is a file of tasks.
+FILES: Final = (".yaml", ".yml", ".json", ".toml")
 
 
 @click.command(context_settings={"allow_interspersed_args": False})

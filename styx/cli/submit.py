@@ -18,11 +18,7 @@ from styx.wire import http as wire
 @click.option("--idempotency-key", help="Submitting the same key again gives the same job.")
 @options.output
 def submit(
-    file: str,
-    wait: bool = False,
-    follow_tasks: bool = False,
-    idempotency_key: str | None = None,
-    output: str = "name",
+    file: str, wait: bool, follow_tasks: bool, idempotency_key: str | None, output: str
 ) -> int:
     """Submit FILE (YAML, TOML or JSON; - is standard input) and print the job's id.
 

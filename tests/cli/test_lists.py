@@ -219,8 +219,7 @@ def test_drain_and_resume(site: Site) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        ("logs", "nobody"), ("wait", "nobody"), ("cancel", "nobody"), ("retry", "nobody"),
-        ("explain", "nobody"), ("status", "nobody"), ("drain", "nobody"), ("tasks", "--job", "nobody"),
+        ("logs", "nobody"), ("explain", "nobody"), ("drain", "nobody"), ("tasks", "--job", "nobody"),
     ],
 )  # fmt: skip
 def test_what_is_not_there(site: Site, words: tuple[str, ...]) -> None:

@@ -41,6 +41,11 @@ def test_a_wide_table_has_more_columns(capsys: pytest.CaptureFixture[str]) -> No
     assert capsys.readouterr().out.splitlines()[0].split() == ["NAME", "STATUS", "SIZE", "TWICE"]
 
 
+def test_a_cell_cannot_move_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    render.rows([Row("a\x1b[2J\nb", "running", 1)], COLUMNS, "table")
+    assert capsys.readouterr().out.splitlines()[1].startswith("a?[2J?b ")
+
+
 def test_an_empty_table_says_so_beside_the_data(capsys: pytest.CaptureFixture[str]) -> None:
     render.rows([], COLUMNS, "table", empty="nothing here")
     captured = capsys.readouterr()
