@@ -25,7 +25,7 @@ from styx.api import peer, server
 from styx.api import serve as http
 from styx.config import Config
 from styx.engine.loop import Engine
-from styx.errors import SetupError, StyxError
+from styx.errors import SetupError, StaleWrite, StyxError
 from styx.kit import console, parent, supervise
 from styx.sdk import address
 from styx.store.embedded import EmbeddedPostgres, HomeLock
@@ -196,8 +196,14 @@ def _write_private(path: Path, text: str) -> None:
 def _say(errors: BaseExceptionGroup[StyxError]) -> None:
     """Each error as a sentence, with its cure."""
     for error in errors.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            _say(error)
-        else:
-            hint = f"\n  {error.hint}" if error.hint else ""
-            sys.stderr.write(f"styx: {error.message}{hint}\n")
+        match error:
+            case BaseExceptionGroup():
+                _say(error)
+            case StaleWrite():
+                sys.stderr.write(
+                    "error: another styx server has taken over this database, so this one has ended\n"
+                    f"hint: run one server per database ({error.message})\n"
+                )
+            case _:
+                hint = f"hint: {error.hint}\n" if error.hint else ""
+                sys.stderr.write(f"error: {error.message}\n{hint}")
