@@ -21,6 +21,8 @@ POLL_S: Final = 0.02  # where the kernel has no pidfd (before Linux 5.3, macOS)
 TICK_S: Final = 5.0  # strays that nobody waits for are reaped this often
 ORPHAN_SCAN_S: Final = 1.0  # a claimed process may still be on its way into exec
 OWN_GROWTH_BYTES: Final = 1 << 20  # of the supervisor itself between two ticks, at most
+STALE_TIMERS: Final = 1_000
+DETAIL_CHARS: Final = 1_000  # of a reason, for people: a command's name may be as long as it likes
 NEVER: Final = float("inf")
 _MAX_RSS_UNIT: Final = 1 if sys.platform == "darwin" else 1024
 
@@ -103,20 +105,27 @@ class Custody:
                 end[field] = os.stat(home.spool_path(self._home, key, suffix)).st_size
             except OSError:  # never made, or taken away by hand
                 end[field] = 0
+        if "detail" in end:
+            end["detail"] = end["detail"][:DETAIL_CHARS]
         self._record({"k": key, "exit": end})
 
     # --- limits -------------------------------------------------------------------------------
 
     def _arm(self, attempt: stop.Attempt) -> None:
-        if attempt.due < NEVER:
-            heapq.heappush(self._timers, (attempt.due, attempt.key))
+        if attempt.due == NEVER:
+            return
+        heapq.heappush(self._timers, (attempt.due, attempt.key))
+        if len(self._timers) > STALE_TIMERS + 2 * len(self.live):
+            # Those of tasks that ended long before their limit.
+            self._timers = [(live.due, live.key) for live in self.live.values() if live.due < NEVER]
+            heapq.heapify(self._timers)
 
     def _fire(self, now: float) -> None:
         while self._timers and self._timers[0][0] <= now:
             due, key = heapq.heappop(self._timers)
             attempt = self.live.get(key)
-            if attempt is None or attempt.due != due:  # ended, or armed anew since
-                continue
+            if attempt is None or attempt.exit is not None or attempt.due != due:
+                continue  # it has ended, or was armed anew since
             if attempt.stage == stop.STOPPING:
                 attempt.kill(now)
                 self._unswept[key] = attempt

@@ -1,6 +1,7 @@
 """The supervisor, as the link sees it: started if need be, told what to do, listened to."""
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -71,7 +72,8 @@ class Executor:
         while True:
             reader, self._writer = await self._connect()
             self._orders.clear()  # meant for the one before; the snapshot tells what to repeat
-            self.send({"do": "hello", "env": self._env})
+            # By the standard library: a variable that is not UTF-8 comes through it unharmed.
+            self._send(json.dumps({"do": "hello", "env": self._env}).encode())
             try:
                 await self._listen(reader)
             except (OSError, EOFError):
@@ -83,9 +85,12 @@ class Executor:
 
     def send(self, order: Record) -> None:
         """Lost when the supervisor is gone: the next snapshot is the moment to say it again."""
+        self._send(msgspec.json.encode(order))
+
+    def _send(self, line: bytes) -> None:
         if not self._orders:  # one system call, and one wake-up there, for all that one frame says
             asyncio.get_running_loop().call_soon(self._flush)
-        self._orders.append(msgspec.json.encode(order))
+        self._orders.append(line)
 
     def _flush(self) -> None:
         if self._writer is not None:

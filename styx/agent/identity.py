@@ -2,7 +2,6 @@
 
 import os
 import secrets
-import tempfile
 import uuid
 
 import msgspec
@@ -41,8 +40,9 @@ def load(directory: str, name: str) -> Identity:
 
 def _save(path: str, identity: Identity) -> None:
     """Whole or not at all, readable by nobody else."""
-    with tempfile.NamedTemporaryFile(dir=os.path.dirname(path), delete=False) as file:
+    new = f"{path}.new"
+    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         file.write(msgspec.json.encode(identity))
         file.flush()
         os.fsync(file.fileno())
-    os.rename(file.name, path)
+    os.rename(new, path)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from typing import Any, Final
 
 MAX_LINE_BYTES: Final = 8 << 20  # a task's spec is at most a frame of 1 MiB; JSON may escape it
-MAX_UNSENT_BYTES: Final = 16 << 20  # a link this far behind is stuck; it gets a snapshot later
+MAX_UNSENT_BYTES: Final = 64 << 20  # a link this far behind is stuck; the next gets a snapshot
 _READ_BYTES: Final = 1 << 16
 
 

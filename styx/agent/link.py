@@ -28,6 +28,7 @@ from styx.wire import agent as wire
 
 BACKOFF_BASE_S: Final = 0.2
 BACKOFF_CAP_S: Final = 15.0
+LOCAL_CAP_S: Final = 1.0  # a refused connection on loopback costs nobody anything
 STEADY_S: Final = 30.0  # a session that lasted so long makes the next failure a first one
 SHORTEN_EVERY_S: Final = 0.5  # for so long can a flood of output overshoot its cap
 GOODBYE_S: Final = 1.0
@@ -52,6 +53,7 @@ class Link:
         self._identity = identity
         self._found = found
         self._url = url
+        self._address = websocket.parse(url)
         self._token = token
         self._incarnation = uuid.uuid4().hex
         self._term = 0
@@ -76,7 +78,7 @@ class Link:
         )
 
     async def run(self) -> None:
-        """Until `stop`. Raises: Unauthenticated, Conflict, WireMismatch: the server will not have it."""
+        """Until `stop`. Raises: Unauthenticated, Conflict, WireMismatch, SetupError: it cannot go on."""
         loops = {
             "stop": self._stopped,
             "executor": self._executor.run,
@@ -131,7 +133,8 @@ class Link:
     async def _connect(self) -> None:
         """One session after another."""
         await self._executor.synced.wait()  # before that, the server would be told of nothing held
-        backoff = Backoff(base_s=BACKOFF_BASE_S, cap_s=BACKOFF_CAP_S)
+        cap_s = LOCAL_CAP_S if self._address.local else BACKOFF_CAP_S
+        backoff = Backoff(base_s=BACKOFF_BASE_S, cap_s=cap_s)
         clock = asyncio.get_running_loop().time
         while True:
             began = clock()
@@ -146,7 +149,7 @@ class Link:
         """One connection from its start to its end, and why it ended."""
         try:
             self._socket = await websocket.connect(
-                self._url,
+                self._address,
                 wire.PATH,
                 subprotocol=wire.SUBPROTOCOL,
                 token=self._token,

@@ -78,6 +78,7 @@ class Attempt:
             self.stage = STOPPING
             self.due = now + grace
             self.signal(signal.SIGTERM if grace > 0 else signal.SIGKILL)
+            self.signal(signal.SIGCONT)  # a stopped process hears nothing
             self.signalled = True
         else:
             self.due = min(self.due, now + grace)

@@ -5,18 +5,19 @@ import contextlib
 import ssl
 from collections import deque
 from collections.abc import Callable
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 from urllib.parse import urlsplit
 
 import wsproto
 from wsproto import events
 from wsproto.utilities import LocalProtocolError, ProtocolError
 
-from styx.errors import LinkLost, Unauthenticated, WireMismatch
+from styx.errors import LinkLost, SetupError, Unauthenticated
 
 CONNECT_S: Final = 10.0
 WRITE_HIGH_BYTES: Final = 256 << 10  # unsent bytes above which logs wait, so that control does not
 READ_HIGH_FRAMES: Final = 64  # received but not handled: then TCP makes the server wait
+_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _SCHEMES: Final = {"http": False, "ws": False, "https": True, "wss": True}
 
 
@@ -137,26 +138,51 @@ class WebSocket(asyncio.Protocol):
         await self._opened
 
 
-async def connect(
-    url: str, path: str, *, subprotocol: str, token: str, max_frame_bytes: int
-) -> WebSocket:
-    """Connect and upgrade. Raises: LinkLost, Unauthenticated, WireMismatch for a url of no use."""
-    parts = urlsplit(url)
-    if parts.scheme not in _SCHEMES or not parts.hostname:
-        raise WireMismatch(
+class Address(NamedTuple):
+    """Where a server is: what its URL says."""
+
+    host: str
+    port: int
+    path: str
+    encrypted: bool
+
+    @property
+    def local(self) -> bool:
+        return self.host in _LOOPBACK
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse(url: str) -> Address:
+    """Raises: SetupError, for a URL of no use."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        parts, port = urlsplit(""), None
+    encrypted = _SCHEMES.get(parts.scheme)
+    if encrypted is None or not parts.hostname:
+        raise SetupError(
             f"{url!r} is not the URL of a server; write http://HOST:PORT or https://HOST"
         )
-    tls = ssl.create_default_context() if _SCHEMES[parts.scheme] else None
-    port = parts.port or (443 if tls else 80)
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    standard = 443 if encrypted else 80
+    return Address(parts.hostname, port or standard, parts.path.rstrip("/"), encrypted)
+
+
+async def connect(
+    address: Address, path: str, *, subprotocol: str, token: str, max_frame_bytes: int
+) -> WebSocket:
+    """Connect and upgrade. Raises: LinkLost, Unauthenticated."""
+    tls = ssl.create_default_context() if address.encrypted else None
     loop = asyncio.get_running_loop()
     socket: WebSocket | None = None
     try:
         async with asyncio.timeout(CONNECT_S):
             _, socket = await loop.create_connection(
-                lambda: WebSocket(max_frame_bytes), parts.hostname, port, ssl=tls
+                lambda: WebSocket(max_frame_bytes), address.host, address.port, ssl=tls
             )
-            await socket.open(f"{host}:{port}", parts.path.rstrip("/") + path, subprotocol, token)
+            await socket.open(str(address), address.path + path, subprotocol, token)
     except (OSError, TimeoutError) as error:
         if socket is not None:
             socket.abort()

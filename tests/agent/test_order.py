@@ -187,3 +187,15 @@ async def test_what_cannot_start_is_an_end_with_a_reason(connection: Connection)
 
 def test_the_interpreter_is_found_without_a_shell() -> None:
     assert started(argv=(sys.executable, "-V"))["argv"] == [sys.executable, "-V"]
+
+
+async def test_a_variable_that_is_no_text_is_inherited_as_it_is(
+    server: AgentServer, start_agent: StartAgent
+) -> None:
+    start_agent(env=os.environ | {"ODD": os.fsdecode(b"\xff\xfe")})
+    connection = await server.accept()
+    await connection.ready()
+    key = a_key()
+    connection.send(assign(key, "sh", "-c", 'printf %s "$ODD"'))
+    await connection.complete(key)
+    assert server.output(key) == b"\xff\xfe"

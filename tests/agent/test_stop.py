@@ -78,6 +78,13 @@ def test_without_grace_a_tree_is_gone_at_once(sup: Supervised) -> None:
     assert sup.processes("k") == []
 
 
+def test_a_task_that_is_suspended_hears_the_polite_signal(sup: Supervised) -> None:
+    sup.sh("k", "trap 'exit 4' TERM; echo ready; kill -STOP $$; while :; do sleep 0.05; done")
+    until(lambda: sup.out("k") == b"ready\n")
+    sup.stop("k", grace=1000)
+    assert sup.end("k")["code"] == 4
+
+
 def test_a_second_stop_can_shorten_the_grace_but_not_lengthen_it(sup: Supervised) -> None:
     sup.sh("k", "trap '' TERM; echo ready; while :; do sleep 0.05; done")
     until(lambda: sup.out("k") == b"ready\n")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from styx.agent import websocket
-from styx.errors import LinkLost, Unauthenticated, WireMismatch
+from styx.errors import LinkLost, SetupError, Unauthenticated
 from styx.wire import agent as wire
 from tests.support.agent_server import AgentServer
 
@@ -20,7 +20,11 @@ Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], object]
 
 async def connect(url: str, max_frame_bytes: int = 1 << 20) -> websocket.WebSocket:
     return await websocket.connect(
-        url, "/path", subprotocol=wire.SUBPROTOCOL, token="token", max_frame_bytes=max_frame_bytes
+        websocket.parse(url),
+        "/path",
+        subprotocol=wire.SUBPROTOCOL,
+        token="token",
+        max_frame_bytes=max_frame_bytes,
     )
 
 
@@ -128,9 +132,11 @@ async def test_a_host_that_does_not_answer_is_given_up(monkeypatch: pytest.Monke
         released.set()
 
 
-@pytest.mark.parametrize("url", ["", "localhost:8080", "ftp://host", "http://"])
+@pytest.mark.parametrize(
+    "url", ["", "localhost:8080", "ftp://host", "http://", "http://host:port", "http://[::1"]
+)
 async def test_what_is_no_url_of_a_server_is_said_so(url: str) -> None:
-    with pytest.raises(WireMismatch, match="write http://HOST:PORT"):
+    with pytest.raises(SetupError, match="write http://HOST:PORT"):
         await connect(url)
 
 
