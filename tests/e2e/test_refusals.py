@@ -89,9 +89,9 @@ def test_a_key_that_is_in_use_for_something_else(lone: Site) -> None:
     lone.post(f"/api/v1/tasks/{first.json()['task_id']}/cancel")
 
 
-def test_impossible_resources_are_accepted_with_a_warning(lone: Site) -> None:
-    accepted = lone.post("/api/v1/tasks", ECHO | {"resources": {"gpus": "TPU-v9:64"}})
-    lone.post(f"/api/v1/tasks/{accepted['task_id']}/cancel")
+def test_impossible_resources_are_accepted_with_a_warning(with_solo: Site) -> None:
+    accepted = with_solo.post("/api/v1/tasks", ECHO | {"resources": {"gpus": "TPU-v9:64"}})
+    with_solo.post(f"/api/v1/tasks/{accepted['task_id']}/cancel")
     assert accepted["warnings"]
 
 
