@@ -28,7 +28,7 @@ QUEUE_LIMIT: Final = 20_000  # messages; beyond, the agent has lost all measure
 RETRY_BASE_S: Final = 0.2
 RETRY_CAP_S: Final = 2.0
 TOLD_LIMIT: Final = 1_000  # attempts told to stop because of their bytes; beyond, told once more
-HEADS_LIMIT: Final = 4_096  # offsets kept before those of attempts that are over are dropped
+KEPT: Final = 4_096  # offsets, before those of attempts that are over are dropped
 
 Message = wire.Log | wire.Gap | Report
 T = TypeVar("T")
@@ -44,14 +44,14 @@ class Streams:
         self._unstored_bytes = 0
         self._wake = asyncio.Event()
         self._heads: dict[tuple[AttemptKey, int], int] = {}
-        self._heads_limit = HEADS_LIMIT
+        self._kept = KEPT
         self._ended: dict[AttemptKey, Exit] = {}  # whose last bytes are still to come
         self._told: set[AttemptKey] = set()
 
     def put(self, message: Message) -> None:
         """Queue it behind what came before. Raises: WireMismatch, for damage or exceeded credit."""
+        _check(message)
         if isinstance(message, wire.Log):
-            _check(message)
             self._unstored_bytes += len(message.data)
         if self._unstored_bytes > self._credit_bytes or len(self._queue) >= QUEUE_LIMIT:
             raise WireMismatch("more log bytes under way than the session's credit")
@@ -150,10 +150,10 @@ class Streams:
         return attempt is not None and attempt.agent_id == self._link.agent_id
 
     def _logs_stored(self, report: wire.EvExited) -> bool:
-        stored = self._complete(report.key, report.exit)
-        if not stored:
-            self._ended[report.key] = report.exit
-        return stored
+        if self._complete(report.key, report.exit):
+            return True
+        self._ended[report.key] = report.exit
+        return False
 
     def _complete(self, key: AttemptKey, end: Exit) -> bool:
         out, err = self._heads.get((key, OUT), 0), self._heads.get((key, ERR), 0)
@@ -169,16 +169,27 @@ class Streams:
                 await asyncio.sleep(backoff.next_s())
 
     def _prune(self) -> None:
-        if len(self._heads) <= self._heads_limit:
+        """Drop what is known of attempts that are over, each time that it has doubled."""
+        if max(len(self._heads), len(self._ended)) <= self._kept:
             return
         live = self._engine.world.attempts
         self._heads = {head: offset for head, offset in self._heads.items() if head[0] in live}
         self._ended = {key: end for key, end in self._ended.items() if key in live}
-        self._heads_limit = max(HEADS_LIMIT, 2 * len(self._heads))
+        self._kept = max(KEPT, 2 * len(self._heads), 2 * len(self._ended))
 
 
-def _check(message: wire.Log) -> None:
-    if message.stream not in (OUT, ERR) or message.offset < 0:
-        raise WireMismatch(f"no such place in a log: stream {message.stream} at {message.offset}")
-    if len(message.data) > wire.MAX_LOG_BYTES or zlib.crc32(message.data) != message.crc:
-        raise WireMismatch(f"log bytes of {message.key} were damaged on the way")
+def _check(message: Message) -> None:
+    match message:
+        case wire.Log(key, stream, offset, data, crc):
+            if len(data) > wire.MAX_LOG_BYTES or zlib.crc32(data) != crc:
+                raise WireMismatch(f"log bytes of {key} were damaged on the way")
+            _check_range(stream, offset, offset)
+        case wire.Gap(_, stream, start, end):
+            _check_range(stream, start, end)
+        case _:
+            pass
+
+
+def _check_range(stream: int, start: int, end: int) -> None:
+    if stream not in (OUT, ERR) or not 0 <= start <= end:
+        raise WireMismatch(f"no such range of a log: {start} to {end} of stream {stream}")

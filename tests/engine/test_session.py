@@ -378,7 +378,9 @@ async def test_a_cloned_disk_is_refused_while_the_first_lives(engine: Engine):
         wire.encode([wire.HeartbeatOk(1)]),  # of the server's side
         wire.encode([peers.hello()]),  # open already
         wire.encode([wire.Log(AttemptKey(TaskId("t"), 1, 0), 3, 0, b"", 0)]),
+        wire.encode([wire.Log(AttemptKey(TaskId("t"), 1, 0), 1, -1, b"", 0)]),
         wire.encode([wire.Log(AttemptKey(TaskId("t"), 1, 0), 1, 0, b"abc", 0)]),  # damaged
+        wire.encode([wire.Gap(AttemptKey(TaskId("t"), 1, 0), 1, 5, 4, "limit")]),
         bytes(wire.MAX_FRAME_BYTES + 1),
     ],
 )
@@ -389,6 +391,14 @@ async def test_a_fault_ends_its_own_session_only(engine: Engine, frame: bytes):
         peer.say_bytes(frame)
         assert (await peer.hear(wire.Bye)).code == wire.CLOSE_PROTOCOL
         await bystander.beat()
+
+
+async def test_a_gap_that_no_database_can_hold_is_a_fault(engine: Engine):
+    async with connected(engine) as peer:
+        await peer.introduce()
+        key = (await assigned(engine, peer)).key
+        peer.say(wire.Gap(key, 1, 0, 1 << 63, "limit"))
+        assert (await peer.hear(wire.Bye)).code == wire.CLOSE_PROTOCOL
 
 
 async def test_log_bytes_beyond_the_credit_are_a_fault(
