@@ -190,16 +190,31 @@ class Site:
         """On a kept connection. `body` is sent as it is if it is bytes, else as JSON."""
         payload = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         given = {"Content-Type": "application/json"} if payload is not None else {}
-        if self.connection is None:
-            address = ("127.0.0.1", self.port)
-            self.connection = http.client.HTTPConnection(*address, timeout=DEADLINE_S)
+        kept = self.connection
+        if kept is not None:
+            try:
+                return self._ask(kept, method, path, payload, given | (headers or {}))
+            except (OSError, http.client.HTTPException):  # it was idle for too long
+                self.hang_up()
+        address = ("127.0.0.1", self.port)
+        self.connection = http.client.HTTPConnection(*address, timeout=DEADLINE_S)
         try:
-            self.connection.request(method, path, payload, given | (headers or {}))
-            answer = self.connection.getresponse()
-            return Answer(answer.status, answer.headers, answer.read())
+            return self._ask(self.connection, method, path, payload, given | (headers or {}))
         except (OSError, http.client.HTTPException):
             self.hang_up()
             raise
+
+    @staticmethod
+    def _ask(
+        connection: http.client.HTTPConnection,
+        method: str,
+        path: str,
+        body: bytes | None,
+        headers: dict[str, str],
+    ) -> Answer:
+        connection.request(method, path, body, headers)
+        answer = connection.getresponse()
+        return Answer(answer.status, answer.headers, answer.read())
 
     def hang_up(self) -> None:
         if self.connection is not None:
