@@ -467,7 +467,7 @@ def assert_tells(error: InvalidSpec) -> None:
     msgspec.json.encode(error.errors)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(document=task_documents | json_values)
 def test_no_task_raises_anything_but_invalid_spec(document):
     checked, error = outcome(form.check_task, document)
@@ -479,7 +479,7 @@ def test_no_task_raises_anything_but_invalid_spec(document):
         assert msgspec.json.decode(msgspec.json.encode(checked), type=spec.TaskSpec) == checked
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     tasks=st.dictionaries(
         names,

@@ -1,6 +1,6 @@
 """Room: what is taken comes back, GPUs by the model they were taken from."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from styx.core.ids import AttemptKey, TaskId
@@ -25,6 +25,7 @@ def contents(room: Room):
     return room.cpus_milli, room.memory_bytes, room.disk_bytes, room.gpus
 
 
+@settings(max_examples=50)
 @given(st.lists(WANTED, max_size=12), st.randoms())
 def test_what_fits_never_overdraws_and_all_of_it_comes_back(wishes, random):
     capacity = a_capacity(8, gpus=["nvidia t4", "nvidia t4", "nvidia a100"])
