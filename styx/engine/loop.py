@@ -191,6 +191,7 @@ class Engine:
             await self._recover(error)
         else:
             self.world.apply(delta)
+            # Not strict: an empty batch has nobody who waits, and the answer to its tick.
             for (_, waiter), answer in zip(batch, delta.answers, strict=False):
                 if not waiter.done():
                     waiter.set_result(answer)
