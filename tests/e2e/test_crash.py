@@ -1,10 +1,19 @@
 """`kill -9` of each part while work is under way: everything finishes, nothing runs twice, no byte is lost."""
 
+import sys
 from collections import Counter
 from pathlib import Path
 
 from tests.support.site import Site, until
 
+TALK_LINES = 100_000
+TALK = f"""
+import time
+for number in range({TALK_LINES}):
+    print(number)
+    if number % 500 == 0:
+        time.sleep(0.02)
+"""
 THROUGH = [b"through %d\n" % number for number in range(6)]
 
 
@@ -15,6 +24,7 @@ def test_kill_of_the_server(own: Site, tmp_path: Path) -> None:
     own.agent("two")
     ledger = tmp_path / "ledger"
     script = f'echo "$STYX_TASK_ID" >> {ledger}; sleep 0.02; echo "line of $STYX_ARRAY_INDEX"'
+    talker = own.submit(command=[sys.executable, "-c", TALK], priority="high")
     job_id, ids = own.job([{"name": "many", "run": script, "array": 500}])
     until(lambda: len(told(ledger)) >= 100, "100 tasks have started")
     own.kill()
@@ -25,6 +35,9 @@ def test_kill_of_the_server(own: Site, tmp_path: Path) -> None:
     assert Counter(told(ledger)) == Counter(ids["many"])
     for index, task_id in enumerate(ids["many"]):
         assert own.output(task_id) == f"line of {index}\n".encode()
+    # It talked before, during and after the outage.
+    assert own.finished(talker)["attempt"] == 1
+    assert own.output(talker) == "".join(f"{n}\n" for n in range(TALK_LINES)).encode()
 
 
 def test_an_accepted_task_survives_the_server(own: Site) -> None:

@@ -76,12 +76,15 @@ def test_needs_unmet(with_solo: Site, busy) -> None:
 def test_busy_and_behind_a_higher_priority(with_solo: Site, busy) -> None:
     first = with_solo.submit(name="first", command="true", priority="high")
     second = with_solo.submit(name="second", command="true")
-    assert "behind" not in " ".join(codes(with_solo, first))
-    assert "busy" in codes(with_solo, first)
-    reasons = with_solo.get(f"/api/v1/tasks/{second}/explain")["hindrances"]
-    assert any("first" in reason["message"] or reason["subject"] == "first" for reason in reasons)
+    third = with_solo.submit(name="third", command="true")
+    assert codes(with_solo, first) == {"busy"}
+    assert codes(with_solo, second) == {"busy", "behind_higher_priority"}
+    reasons = with_solo.get(f"/api/v1/tasks/{third}/explain")["hindrances"]
+    (behind,) = [reason for reason in reasons if reason["code"].startswith("behind")]
+    assert (behind["subject"], behind["id"]) == ("first", first)
     busy()
-    with_solo.finished(second)
+    for task_id in (first, second, third):
+        assert with_solo.finished(task_id)["status"] == "succeeded"
 
 
 def test_draining(with_solo: Site) -> None:
