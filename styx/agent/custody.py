@@ -22,7 +22,7 @@ TICK_S: Final = 5.0  # strays that nobody waits for are reaped this often
 ORPHAN_SCAN_S: Final = 1.0  # a claimed process may still be on its way into exec
 OWN_GROWTH_BYTES: Final = 1 << 20  # of the supervisor itself between two ticks, at most
 STALE_TIMERS: Final = 1_000
-DETAIL_CHARS: Final = 1_000  # of a reason, for people: a command's name may be as long as it likes
+DETAIL_CHARS: Final = 300  # of a reason, for people: 500 of them fit a frame of the sync
 NEVER: Final = float("inf")
 _MAX_RSS_UNIT: Final = 1 if sys.platform == "darwin" else 1024
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -21,6 +22,7 @@ RELAUNCH_CAP_S: Final = 5.0
 _READ_BYTES: Final = 1 << 18
 _LOG_BYTES: Final = 1 << 20
 
+log: Final = logging.getLogger("styx.agent")
 Record = dict[str, Any]  # a line of the journal: see `styx.agent.journal`
 
 
@@ -105,6 +107,7 @@ class Executor:
                 return await asyncio.open_unix_connection(address)
             except OSError:
                 if self._process.poll() is not None:
+                    log.debug("starting another supervisor")
                     await asyncio.sleep(backoff.next_s())
                     self._process = launch(self._directory, self._env)
             await asyncio.sleep(RETRY_S)

@@ -52,8 +52,8 @@ class Journal:
 
         Raises: OSError, with nothing recorded, when the disk is full.
         """
-        self.flush()
-        self._append(encode(record) + "\n")
+        self._append([*self._pending, encode(record)])
+        self._pending.clear()
         if durable:
             os.fsync(self._file)
         self._merge(record)
@@ -68,13 +68,13 @@ class Journal:
     def flush(self) -> None:
         """Raises: OSError, with all still pending, when the disk is full."""
         if self._pending:
-            self._append("\n".join(self._pending) + "\n")
+            self._append(self._pending)
             self._pending.clear()
             if self._lines > COMPACT_AFTER_LINES + 4 * len(self.attempts):
                 self._compact()
 
-    def _append(self, lines: str) -> None:
-        data = lines.encode()
+    def _append(self, lines: list[str]) -> None:
+        data = ("\n".join(lines) + "\n").encode()
         try:
             self._write_whole(data)
         except OSError:
@@ -82,7 +82,7 @@ class Journal:
                 raise
             os.unlink(self._reserve)
             self._write_whole(data)
-        self._lines += lines.count("\n")
+        self._lines += len(lines)
 
     def _write_whole(self, data: bytes) -> None:
         written = os.write(self._file, data)

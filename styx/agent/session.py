@@ -2,8 +2,8 @@
 
 What goes out waits a few milliseconds for company, because a frame costs the server more than what is
 in it, but never so that much of the agent stands idle: once a quarter of what it holds has ended, that
-goes at once, and takes along what has gathered. Control goes before
-logs, and logs only as far as the server's credit and the socket take them.
+goes at once, and takes along what has gathered. Control goes before logs, and logs only as far as the
+server's credit and the socket take them.
 """
 
 import asyncio
@@ -23,8 +23,8 @@ from styx.errors import LinkLost, WireMismatch
 from styx.kit import supervise
 from styx.wire import agent as wire
 
-LINGER_S: Final = 0.003
-IDLE_SHARE: Final = 4
+LINGER_S: Final = 0.003  # how long what is not urgent waits for company
+IDLE_SHARE: Final = 4  # the part of what is held whose end is urgent
 SILENT_BEATS: Final = 3  # heartbeats without a sign of life: the line is cut, whatever TCP believes
 BEATS_KEPT: Final = 8  # an acknowledgement that is later than this renews nothing
 STALL_S: Final = 60.0  # log bytes under way and none acknowledged: begin a new session
@@ -233,9 +233,7 @@ class Session:
                 self._bye = message
 
     def _sync(self, welcome: wire.Welcome) -> None:
-        """Say everything that is held. The lease begins when the hello was sent, which is now or later
-        than `self._lease` was made.
-        """
+        """Say everything that is held. The lease begins with the hello, just after it was made here."""
         if self._welcome is not None:
             raise WireMismatch("a second welcome")
         self._welcome = welcome
@@ -277,6 +275,8 @@ class Session:
             del self._unacked[key]
 
     def _stored(self, key: AttemptKey, number: int, offset: int) -> None:
+        if number not in (spool.OUT, spool.ERR):
+            raise WireMismatch(f"there is no stream {number}")
         entry = self._roster.get(key)
         if entry is None:
             return

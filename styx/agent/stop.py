@@ -22,11 +22,10 @@ STOPPING: Final = "stopping"  # the polite signal is sent; `due` is the end of i
 KILLING: Final = "killing"  # SIGKILL is sent; swept until nothing is left
 
 EMPTY_SWEEPS: Final = 2  # a process that forks while it is looked for may be missed once
-SWEEP_PAUSE_S: Final = 0.02
+SWEEP_PAUSE_S: Final = 0.02  # at first; as much longer each time
+SWEEP_PAUSE_MAX_S: Final = 1.0
 SWEEP_SHARE: Final = 4  # a sweep of a full machine rests four times as long as it took
-GIVE_UP_S: Final = (
-    10.0  # leftovers of another user cannot be killed; they shall not hold the result
-)
+GIVE_UP_S: Final = 10.0  # what cannot be killed, as another user's, shall not hold the result
 LOOK_SHARE: Final = 20  # looking for strays takes at most a twentieth of the time …
 CHEAP_LOOK_S: Final = 0.0002  # … once it takes longer than this, with some thousand tasks running
 
@@ -49,6 +48,7 @@ class Attempt:
         "reason",
         "signalled",
         "stage",
+        "sweeps",
         "timeout_at",
     )
 
@@ -67,6 +67,7 @@ class Attempt:
         self.reason = ""  # why the supervisor itself stopped it
         self.exit: dict[str, Any] | None = None  # set once the main process is gone
         self.ended_at = 0.0
+        self.sweeps = 0
         self.empty_sweeps = 0
 
     def stop(self, now: float, grace: float, reason: str = "") -> None:
@@ -90,6 +91,8 @@ class Attempt:
 
     def signal(self, number: int) -> None:
         """To the whole process group, which is as old as the process: it leads its own session."""
+        if not self.pid:  # adopted without it; 0 would be our own group
+            return
         try:
             os.killpg(self.pid, number)
         except (ProcessLookupError, PermissionError):
@@ -136,6 +139,8 @@ class Strays:
 
 def group_lives(pid: int) -> bool:
     """Whether the process group of a reaped child still has a living member among our children."""
+    if not pid:
+        return False
     try:
         os.killpg(pid, 0)
         while os.waitpid(-pid, os.WNOHANG)[0]:  # its dead, which became our children
@@ -162,9 +167,12 @@ def sweep(due: Collection[Attempt], strays: Strays) -> None:
         for pid in found[attempt.key]:
             kill(pid)
         attempt.empty_sweeps = 0 if left else attempt.empty_sweeps + 1
+        attempt.sweeps += 1
     took = proc.now() - began
     for attempt in due:
-        attempt.due = began + took + max(SWEEP_PAUSE_S, SWEEP_SHARE * took)
+        # What resists for long, as in an uninterruptible sleep, is not worth a busy machine.
+        pause = min(SWEEP_PAUSE_S * attempt.sweeps, SWEEP_PAUSE_MAX_S)
+        attempt.due = began + took + max(pause, SWEEP_SHARE * took)
 
 
 def kill(pid: int) -> None:

@@ -8,7 +8,7 @@ when it has had no link and no task for a while. It is small and has one thread,
 Lines from the link, by `do`:
 
     hello  env                 the environment that tasks start from; answered by every attempt
-                               held, then {"synced": true}
+                               held, then {"synced": PROTO}
     start  k argv env cwd …    once per key; see `Supervisor.start` for the rest
     stop   k grace why         the stop ladder; an unknown key becomes a tombstone
     void   k why detail        a tombstone, unless the key is known
@@ -37,10 +37,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Final
 
+PROTO: Final = 1  # of these lines: a supervisor may be older than the link it serves
 IDLE_EXIT_S: Final = 10.0  # long enough for an agent that is restarted
 LOCK_WAIT_S: Final = 2.0  # the one before may be on its way out
 LOCK_POLL_S: Final = 0.02
 RETRY_S: Final = 0.5  # the journal's disk is full
+LINGER_S: Final = 0.003  # how long the start of a task waits for its end
+NOTE_S: Final = 0.5  # how long what only the journal wants to know waits for company
+NEVER: Final = float("inf")
+_EPOLL: Final = hasattr(select, "epoll")
 _READ: Final = select.POLLIN
 _WRITE: Final = select.POLLOUT
 
@@ -48,16 +53,18 @@ _WRITE: Final = select.POLLOUT
 class Supervisor:
     def __init__(self, directory: str, wakeup: int) -> None:
         self._home = directory
+        self._here = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
         self._work = os.path.join(directory, home.WORK)
         self._journal = Journal(directory)
         self._listener = Listener(home.socket_address(directory))
         self._wakeup = wakeup
-        self._poll = select.epoll() if hasattr(select, "epoll") else select.poll()
+        self._poll = select.epoll() if _EPOLL else select.poll()
         self._poll.register(self._listener.fileno(), _READ)
         self._poll.register(wakeup, _READ)
         self._custody = custody.Custody(directory, self._journal, self._poll, self._record)
         self._env: dict[str, str] = {}
         self._untold: list[str] = []
+        self._publish_at = NEVER  # when the journal and the link get what is due to them
         self._writing = False  # the link's socket is full
         self._leaving = False
         self._idle_since = proc.now()
@@ -74,34 +81,37 @@ class Supervisor:
         self._listener.close()
 
     def _wait(self) -> list[tuple[int, int]]:
-        due = min(self._custody.next_due(), self._idle_since + IDLE_EXIT_S)
-        if self._untold:
-            due = min(due, proc.now() + RETRY_S)
+        due = min(self._custody.next_due(), self._idle_since + IDLE_EXIT_S, self._publish_at)
         seconds = max(0.0, due - proc.now())
-        if isinstance(self._poll, select.epoll):
-            return self._poll.poll(seconds)
-        return self._poll.poll(seconds * 1000)
+        return self._poll.poll(seconds if _EPOLL else seconds * 1000)
 
     def _settle(self) -> None:
         """Put what happened on disk, and only then tell the link."""
-        try:
-            self._journal.flush()
-        except OSError as error:
-            _say(f"results are held back, the journal cannot be written: {error}")
-        else:
-            for line in self._untold:
-                self._listener.send(line)
-            self._untold.clear()
+        now = proc.now()
+        if now >= self._publish_at:
+            self._publish(now)
         if not self._listener.flush():
             self._drop()
         elif self._listener.backlog != self._writing:
             self._writing = self._listener.backlog
             self._poll.modify(self._listener.peer, _READ | (_WRITE if self._writing else 0))
         if self._custody.live or self._listener.peer >= 0:
-            self._idle_since = proc.now()
+            self._idle_since = now
+
+    def _publish(self, now: float) -> None:
+        try:
+            self._journal.flush()
+        except OSError as error:
+            _say(f"results are held back, the journal cannot be written: {error}")
+            self._publish_at = now + RETRY_S
+            return
+        for line in self._untold:
+            self._listener.send(line)
+        self._untold.clear()
+        self._publish_at = NEVER
 
     def _idle(self, now: float) -> bool:
-        if self._custody.live or self._untold:
+        if self._custody.live or self._publish_at < NEVER:
             return False
         return self._leaving or now - self._idle_since >= IDLE_EXIT_S
 
@@ -152,12 +162,12 @@ class Supervisor:
             case "void":
                 self._void(order["k"], order["why"], order["detail"])
             case "lease":
-                self._journal.later({"lease": order["until"]})
+                self._note({"lease": order["until"]})
             case "hello":
                 self._env = order["env"]
-                for key in self._journal.attempts:
-                    self._tell(key)
-                self._untold.append(encode({"synced": True}))
+                self._untold.extend(map(encode, self._journal.attempts.values()))
+                self._untold.append(encode({"synced": PROTO}))
+                self._publish_at = 0.0
             case other:
                 _say(f"the link asks for {other!r}, which this supervisor does not know")
 
@@ -222,7 +232,7 @@ class Supervisor:
                 home.spool_path(self._home, key, home.ERR_SUFFIX),
             )
         finally:
-            os.chdir(self._home)  # a task's directory shall not be kept busy by us
+            os.fchdir(self._here)  # a task's directory shall not be kept busy by us
 
     def _void(self, key: str, why: str, detail: str) -> None:
         if key in self._journal.attempts:
@@ -236,19 +246,28 @@ class Supervisor:
         suffixes = [home.OUT_SUFFIX, home.ERR_SUFFIX]
         if self._journal.attempts[key].get("script"):
             suffixes.append(home.SCRIPT_SUFFIX)
-        self._journal.later({"k": key, "forget": True})
+        self._note({"k": key, "forget": True})
         for suffix in suffixes:
             try:
                 os.unlink(home.spool_path(self._home, key, suffix))
             except OSError:  # it never had one
                 pass
 
+    def _note(self, record: dict[str, Any]) -> None:
+        """For the journal alone, whenever it is written next."""
+        self._journal.later(record)
+        self._publish_at = min(self._publish_at, proc.now() + NOTE_S)
+
     def _record(self, record: dict[str, Any]) -> None:
+        """Something became of an attempt. That it runs can wait: if it is short, its end goes along."""
         self._untold.append(self._journal.later(record))
+        linger = LINGER_S if "pid" in record else 0.0
+        self._publish_at = min(self._publish_at, proc.now() + linger)
 
     def _tell(self, key: str) -> None:
         """Say again what is known of an attempt."""
         self._untold.append(encode(self._journal.attempts[key]))
+        self._publish_at = 0.0
 
 
 def _lock(directory: str) -> bool:
@@ -279,6 +298,7 @@ def main(directory: str) -> int:
     if not _lock(directory):
         return 0  # another one is at work: the link will talk to that
     os.chdir(directory)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # what every task reads
     proc.become_subreaper()
     for number in (signal.SIGHUP, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)

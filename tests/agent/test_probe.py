@@ -44,7 +44,7 @@ def test_affinity_limits_the_cpus() -> None:
         capture_output=True,
         text=True,
         check=True,
-        env=os.environ | {"PYTHONPATH": "."},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
     )
     assert float(answer.stdout) <= 1.0
 
