@@ -4,6 +4,7 @@ It keeps one session after another, and turns what is said on one side into what
 """
 
 import asyncio
+import contextlib
 import logging
 import subprocess
 import uuid
@@ -127,8 +128,9 @@ class Link:
         await self._stopping.wait()
         if self._session is not None and self._socket is not None:
             self._session.goodbye()
-            async with asyncio.timeout(GOODBYE_S):
-                await self._socket.ended.wait()
+            with contextlib.suppress(TimeoutError):  # it does not read: then it learns by silence
+                async with asyncio.timeout(GOODBYE_S):
+                    await self._socket.ended.wait()
 
     async def _connect(self) -> None:
         """One session after another."""
@@ -156,7 +158,7 @@ class Link:
                 max_frame_bytes=wire.MAX_FRAME_BYTES,
             )
         except LinkLost as lost:
-            self._say(f"cannot reach the server at {self._url} ({lost}); trying on")
+            self._say(f"cannot reach the server at {self._url} ({lost}); will keep trying")
             return wire.Bye(wire.CLOSE_RESTART)
         self._session = Session(
             self._socket,
@@ -171,7 +173,7 @@ class Link:
             bye = await self._session.run()
         finally:
             self._session = self._socket = None
-        self._say(f"disconnected from {self._url}: {bye.reason}; trying again")
+        self._say(f"disconnected from {self._url}: {bye.reason}; will keep trying")
         _raise_if_final(bye)
         return bye
 

@@ -29,6 +29,22 @@ async def test_it_leaves_politely_and_at_once(
     assert "running tasks go on" not in said
 
 
+async def test_it_leaves_at_once_from_a_server_that_does_not_read(
+    server: AgentServer, start_agent: StartAgent
+) -> None:
+    agent = start_agent()
+    connection = await server.accept()
+    await connection.ready(log_credit_bytes=64 << 20)
+    connection.send(assign(a_key(), "head", "-c", "60000000", "/dev/zero"))
+    await connection.wait(wire.Log)
+    connection.stop_reading()
+    await asyncio.sleep(0.5)  # until every buffer on the way is full
+    began = time.monotonic()
+    said = await agent.stop()
+    assert agent.process.returncode == 0, said
+    assert time.monotonic() - began < 10
+
+
 async def test_what_runs_goes_on_without_it(connection: Connection, agent: AgentProcess) -> None:
     key = a_key()
     connection.send(assign(key, "sh", "-c", "sleep 1; exit 3"))

@@ -48,6 +48,10 @@ class Connection:
         """As a cable would be: no close frame."""
         self._writer.transport.abort()
 
+    def stop_reading(self) -> None:
+        """As a server that hangs: the line is up, and nothing is taken from it."""
+        self._writer.transport.pause_reading()
+
     async def wait(self, kind: type[M], match: Callable[[M], bool] = lambda _: True) -> M:
         """The first message of that kind, past or to come, for which `match` holds."""
         return await self._wait(
