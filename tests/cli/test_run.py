@@ -318,7 +318,7 @@ def terminal(site: Site, *words: str) -> Iterator[tuple[subprocess.Popen[bytes],
             [*STYX, *words],
             env=site.env, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
             # A test run in the background of a script inherits that Ctrl-C is ignored.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509: one system call
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 (one system call)
         )  # fmt: skip
         os.close(theirs)
         try:
