@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 POLL_S: Final = 0.02  # where the kernel has no pidfd (before Linux 5.3, macOS)
 TICK_S: Final = 5.0  # strays that nobody waits for are reaped this often
+LOOK_WITHIN_S: Final = 1.0  # however busy or puzzling the strays are
 ORPHAN_SCAN_S: Final = 1.0  # a claimed process may still be on its way into exec
 OWN_GROWTH_BYTES: Final = 1 << 20  # of the supervisor itself between two ticks, at most
 STALE_TIMERS: Final = 1_000
@@ -143,9 +144,9 @@ class Custody:
             attempt.due = min(attempt.timeout_at, lease_end)
             self._arm(attempt)
 
-    def _deserted(self) -> bool:
-        """Whether there are strays although nothing runs that they could belong to."""
-        return bool(self._strays.owner) and not self.live
+    def _deserted(self) -> list[int]:
+        """Strays that belong to nothing that runs."""
+        return self._strays.deserted(self.live, idle=not self.live)
 
     # --- ends ---------------------------------------------------------------------------------
 
@@ -200,7 +201,8 @@ class Custody:
 
     def _look(self, now: float) -> None:
         """Finish the ended that left nothing behind."""
-        if not self._strays.look(self._spawned, now):
+        waited = bool(self._ended) and now - self._ended[0].ended_at > LOOK_WITHIN_S
+        if not self._strays.look(self._spawned, now) and not waited:
             return
         for attempt in self._ended:
             left = attempt.adopted or self._strays.of(attempt.key)
@@ -210,8 +212,8 @@ class Custody:
             elif attempt.key not in self._unswept:
                 self._finish(attempt)
         self._ended.clear()
-        if not self.live:
-            self._strays.kill_unowned()
+        for pid in self._deserted():
+            stop.kill(pid)
 
     def _sweep(self, now: float) -> None:
         """Kill what is left of the others, and finish those with nothing left."""

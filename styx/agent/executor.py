@@ -14,12 +14,12 @@ import msgspec
 
 import styx
 from styx.agent import home
+from styx.agent.buffered import BufferedReader
 from styx.kit.backoff import Backoff
 
 RETRY_S: Final = 0.005  # a supervisor is up after 30 ms
 RELAUNCH_BASE_S: Final = 0.1
 RELAUNCH_CAP_S: Final = 5.0
-_READ_BYTES: Final = 1 << 18
 _LOG_BYTES: Final = 1 << 20
 
 log: Final = logging.getLogger("styx.agent")
@@ -48,7 +48,7 @@ def launch(directory: str, env: dict[str, str]) -> subprocess.Popen[bytes]:
 
 class Executor:
     """Keeps the socket to the supervisor. `on_snapshot` gets all that it holds, whenever it has been
-    greeted; `on_record` each line about an attempt after that.
+    greeted; `on_records` what it says of attempts after that.
     """
 
     def __init__(
@@ -57,33 +57,33 @@ class Executor:
         env: dict[str, str],
         process: subprocess.Popen[bytes],
         *,
-        on_record: Callable[[Record], None],
+        on_records: Callable[[list[Record]], None],
         on_snapshot: Callable[[list[Record]], None],
     ) -> None:
         self._directory = directory
         self._env = env
         self._process = process
-        self._on_record = on_record
+        self._on_records = on_records
         self._on_snapshot = on_snapshot
-        self._writer: asyncio.StreamWriter | None = None
+        self._transport: asyncio.WriteTransport | None = None
         self._orders: list[bytes] = []
+        self._held: list[Record] = []
         self.synced = asyncio.Event()
 
     async def run(self) -> None:
         """Hold the connection for good: whenever the supervisor is gone, there is another soon."""
         while True:
-            reader, self._writer = await self._connect()
+            self._transport, lines = await self._connect()
             self._orders.clear()  # meant for the one before; the snapshot tells what to repeat
             # By the standard library: a variable that is not UTF-8 comes through it unharmed.
             self._send(json.dumps({"do": "hello", "env": self._env}).encode())
             try:
-                await self._listen(reader)
-            except (OSError, EOFError):
-                pass
+                await lines.ended.wait()
             finally:
+                self._transport.close()
+                self._transport = None
+                self._held.clear()
                 self.synced.clear()
-                self._writer.close()
-                self._writer = None
 
     def send(self, order: Record) -> None:
         """Lost when the supervisor is gone: the next snapshot is the moment to say it again."""
@@ -95,16 +95,17 @@ class Executor:
         self._orders.append(line)
 
     def _flush(self) -> None:
-        if self._writer is not None:
-            self._writer.write(b"\n".join([*self._orders, b""]))
+        if self._transport is not None:
+            self._transport.write(b"\n".join([*self._orders, b""]))
         self._orders.clear()
 
-    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def _connect(self) -> tuple[asyncio.WriteTransport, "_Lines"]:
         address = home.socket_address(self._directory)
         backoff = Backoff(base_s=RELAUNCH_BASE_S, cap_s=RELAUNCH_CAP_S)
+        loop = asyncio.get_running_loop()
         while True:
             try:
-                return await asyncio.open_unix_connection(address)
+                return await loop.create_unix_connection(lambda: _Lines(self._heard), address)
             except OSError:
                 if self._process.poll() is not None:
                     log.debug("starting another supervisor")
@@ -112,18 +113,29 @@ class Executor:
                     self._process = launch(self._directory, self._env)
             await asyncio.sleep(RETRY_S)
 
-    async def _listen(self, reader: asyncio.StreamReader) -> None:
-        rest = b""
-        held: list[Record] = []
-        while data := await reader.read(_READ_BYTES):
-            *lines, rest = (rest + data).split(b"\n")
-            for line in lines:
-                record: Record = msgspec.json.decode(line)
-                if self.synced.is_set():
-                    self._on_record(record)
-                elif "synced" in record:
-                    self.synced.set()
-                    self._on_snapshot(held)
-                    held = []
-                else:
-                    held.append(record)
+    def _heard(self, lines: list[bytes]) -> None:
+        records: list[Record] = [msgspec.json.decode(line) for line in lines]
+        if self.synced.is_set():
+            self._on_records(records)
+            return
+        end = next((at for at, record in enumerate(records) if "synced" in record), None)
+        self._held += records[:end]
+        if end is not None:
+            self.synced.set()
+            self._on_snapshot(self._held)
+            self._held = []
+            self._on_records(records[end + 1 :])
+
+
+class _Lines(BufferedReader):
+    """`heard` gets the whole lines that have arrived, without their ends."""
+
+    def __init__(self, heard: Callable[[list[bytes]], None]) -> None:
+        super().__init__()
+        self._heard = heard
+        self._rest = b""
+
+    def received(self, data: bytes) -> None:
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        if lines:
+            self._heard(lines)

@@ -17,7 +17,7 @@ from styx.agent.duties import Duties
 from styx.agent.executor import Executor
 from styx.agent.identity import Identity
 from styx.agent.probe import Machine, Probe
-from styx.agent.roster import Roster
+from styx.agent.roster import Phase, Roster
 from styx.agent.session import Session
 from styx.agent.spool import Spool
 from styx.agent.watch import Watch
@@ -67,7 +67,7 @@ class Link:
         self._probe = Probe(directory, found)
         self._watch = Watch(home.spool(directory), self._grown)
         self._executor = Executor(
-            directory, env, supervisor, on_record=self._record, on_snapshot=self._snapshot
+            directory, env, supervisor, on_records=self._records, on_snapshot=self._snapshot
         )
         self._duties = Duties(
             directory,
@@ -102,15 +102,18 @@ class Link:
         self._stopping.set()
 
     def running(self) -> int:
-        return len(self._roster.running())
+        return self._roster.running
 
     # --- the supervisor's side ----------------------------------------------------------------
 
-    def _record(self, record: dict[str, object]) -> None:
-        self._duties.record(record)
+    def _records(self, records: list[dict[str, object]]) -> None:
+        for record in records:
+            self._duties.record(record)
+        self._watch.want(self._roster.running > 0)
 
     def _snapshot(self, records: list[dict[str, object]]) -> None:
         self._duties.snapshot(records)
+        self._watch.want(self._roster.running > 0)
 
     def _grown(self, names: Iterable[str] | None) -> None:
         self._spool.touch(names)
@@ -198,7 +201,8 @@ class Link:
         )
 
     def _load(self) -> wire.Load:
-        return self._probe.load((str(entry.key), entry.pid) for entry in self._roster.running())
+        running = (entry for entry in self._roster if entry.phase is Phase.RUNNING)
+        return self._probe.load((str(entry.key), entry.pid) for entry in running)
 
     def _say(self, line: str) -> None:
         """One line per change of state, however often it is tried."""

@@ -114,6 +114,7 @@ class Roster:
         self._gpu_models = gpu_models  # by the driver's index
         self._entries: dict[AttemptKey, Entry] = {}
         self.live = 0  # how many of them are
+        self.running = 0
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(self._entries.values())
@@ -128,15 +129,12 @@ class Roster:
 
     def apply(self, entry: Entry, record: Mapping[str, Any]) -> None:
         """Take over what a line of the journal says."""
-        self.live -= entry.live
+        self._count(entry, -1)
         entry.apply(record)
-        self.live += entry.live
+        self._count(entry, 1)
 
     def remove(self, key: AttemptKey) -> None:
-        self.live -= self._entries.pop(key).live
-
-    def running(self) -> list[Entry]:
-        return [entry for entry in self if entry.phase is Phase.RUNNING]
+        self._count(self._entries.pop(key), -1)
 
     def grant_gpus(self, wanted: Requirements) -> list[int] | None:
         """The lowest free devices of one model that fits; None when there are not as many."""
@@ -151,6 +149,10 @@ class Roster:
             if len(indexes) >= wanted.gpus:
                 return indexes[: wanted.gpus]
         return None
+
+    def _count(self, entry: Entry, one: int) -> None:
+        self.live += one * entry.live
+        self.running += one * (entry.phase is Phase.RUNNING)
 
 
 def parse_key(text: str) -> AttemptKey:

@@ -182,8 +182,8 @@ class Session:
         self._beat_number += 1
         self._beats[self._beat_number] = proc.now()
         self._beats.pop(self._beat_number - BEATS_KEPT, None)
-        running = len(self._roster.running())
-        self._control.appendleft(wire.Heartbeat(self._beat_number, running, self._load()))
+        beat = wire.Heartbeat(self._beat_number, self._roster.running, self._load())
+        self._control.appendleft(beat)
         self._schedule()
 
     def _resend(self, before: float) -> None:

@@ -14,7 +14,7 @@ from styx.agent import proc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Container
     from typing import Any, Final
 
 RUNNING: Final = "running"
@@ -27,6 +27,8 @@ SWEEP_PAUSE_MAX_S: Final = 1.0
 SWEEP_SHARE: Final = 4  # a sweep of a full machine rests four times as long as it took
 GIVE_UP_S: Final = 10.0  # what cannot be killed, as another user's, shall not hold the result
 LOOK_SHARE: Final = 20  # looking for strays takes at most a twentieth of the time …
+EXEC_S: Final = 0.1  # what says nothing for so long will not say it any more
+EXEC_LOOK_S: Final = 0.002
 CHEAP_LOOK_S: Final = 0.0002  # … once it takes longer than this, with some thousand tasks running
 
 
@@ -103,38 +105,45 @@ class Strays:
     """Children of this process that it did not spawn: orphans of attempts, adopted from the kernel."""
 
     def __init__(self) -> None:
-        self.owner: dict[int, str] = {}  # pid -> attempt, "" if the process hides it
+        self.owner: dict[int, str] = {}  # pid -> attempt, "" if it does not say
         self.rest_until = 0.0
+        self._seen_at: dict[int, float] = {}  # of those that do not say
 
     def look(self, spawned: Collection[int], now: float) -> bool:
-        """Bring `owner` up to date and reap its dead. False: not before `rest_until`."""
+        """Bring `owner` up to date and reap its dead. False: ask again, not before `rest_until`."""
         if now < self.rest_until:
             return False
         began = proc.now()
         present = proc.children() or []
         if self.owner or len(present) > len(spawned):
-            self._sort(present, spawned)
+            self._sort(present, spawned, now)
         took = proc.now() - began
         if took > CHEAP_LOOK_S:
             self.rest_until = began + took + LOOK_SHARE * took
+        # In the middle of an exec a process has no environment: it may say in a moment whose it is.
+        if any(now - seen_at < EXEC_S for seen_at in self._seen_at.values()):
+            self.rest_until = max(self.rest_until, now + EXEC_LOOK_S)
+            return False
         return True
-
-    def _sort(self, present: list[int], spawned: Collection[int]) -> None:
-        for pid in present:
-            if pid not in spawned and not _reaped(pid) and not self.owner.get(pid):
-                self.owner[pid] = proc.marked(pid)
-        alive = set(present)
-        for pid in [pid for pid in self.owner if pid not in alive or _reaped(pid)]:
-            del self.owner[pid]
 
     def of(self, key: str) -> bool:
         return bool(self.owner) and key in self.owner.values()
 
-    def kill_unowned(self) -> None:
-        """Those that hide whose they are, once no attempt runs that they could belong to."""
-        for pid, key in self.owner.items():
-            if not key:
-                kill(pid)
+    def deserted(self, live: Container[str], *, idle: bool) -> list[int]:
+        """Those whose attempt is over; and when nothing runs, those that hide whose they are."""
+        return [pid for pid, key in self.owner.items() if (key not in live if key else idle)]
+
+    def _sort(self, present: list[int], spawned: Collection[int], now: float) -> None:
+        for pid in present:
+            if pid not in spawned and not self.owner.get(pid):
+                self.owner[pid] = proc.marked(pid)
+                self._seen_at.setdefault(pid, now)
+        alive = set(present)
+        for pid, key in list(self.owner.items()):
+            if pid not in alive or _reaped(pid):
+                del self.owner[pid]
+            if key or pid not in self.owner:
+                self._seen_at.pop(pid, None)
 
 
 def group_lives(pid: int) -> bool:

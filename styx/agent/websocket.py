@@ -12,6 +12,7 @@ import wsproto
 from wsproto import events
 from wsproto.utilities import LocalProtocolError, ProtocolError
 
+from styx.agent.buffered import BufferedReader
 from styx.errors import LinkLost, SetupError, Unauthenticated
 
 CONNECT_S: Final = 10.0
@@ -21,10 +22,11 @@ _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _SCHEMES: Final = {"http": False, "ws": False, "https": True, "wss": True}
 
 
-class WebSocket(asyncio.Protocol):
+class WebSocket(BufferedReader):
     """One connection. Frames are binary messages."""
 
     def __init__(self, max_frame_bytes: int) -> None:
+        super().__init__()
         self._max_frame_bytes = max_frame_bytes
         self._ws = wsproto.WSConnection(wsproto.ConnectionType.CLIENT)
         self._transport: asyncio.Transport | None = None
@@ -32,7 +34,6 @@ class WebSocket(asyncio.Protocol):
         self._frames: deque[bytes] = deque()
         self._partial = bytearray()
         self._arrived = asyncio.Event()
-        self.ended = asyncio.Event()
         self.writable = True
         self.on_writable: Callable[[], None] = lambda: None
         self.heard_at = asyncio.get_running_loop().time()
@@ -72,15 +73,15 @@ class WebSocket(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    # --- asyncio.Protocol ---------------------------------------------------------------------
+    # --- asyncio's protocol -------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # other loops bring their own class
         self._transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
         self._transport = None
-        self.ended.set()
         self._arrived.set()
         if not self._opened.done():
             self._opened.set_exception(LinkLost(f"the connection was closed: {exc or 'no answer'}"))
@@ -92,7 +93,7 @@ class WebSocket(asyncio.Protocol):
         self.writable = True
         self.on_writable()
 
-    def data_received(self, data: bytes) -> None:
+    def received(self, data: bytes) -> None:
         self.heard_at = asyncio.get_running_loop().time()
         try:
             self._ws.receive_data(data)
