@@ -206,7 +206,7 @@ class AgentServer:
         self.ends: dict[AttemptKey, wire.EvExited | wire.EvVoid] = {}
         self.url = ""
         self._connections: asyncio.Queue[Connection] = asyncio.Queue()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._open: set[asyncio.StreamWriter] = set()
 
     def store(self, key: AttemptKey, number: int, offset: int, data: bytes) -> int:
         stored = self.logs.setdefault((key, number), bytearray())
@@ -229,8 +229,14 @@ class AgentServer:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = Connection(self, reader, writer)
-        self._connections.put_nowait(connection)
-        await connection.run()
+        self._open.add(writer)
+        try:
+            self._connections.put_nowait(connection)
+            await connection.run()
+        finally:
+            # Not in order: a connection that one side has stopped reading would never close.
+            writer.transport.abort()
+            self._open.discard(writer)
 
     @contextlib.asynccontextmanager
     async def listen(self) -> AsyncIterator["AgentServer"]:
@@ -239,7 +245,11 @@ class AgentServer:
         self.url = f"http://{host}:{port}"
         async with server:
             yield self
-            server.close_clients() if hasattr(server, "close_clients") else None
+            for writer in tuple(self._open):
+                writer.transport.abort()
+            async with asyncio.timeout(WAIT_S):
+                while self._open:
+                    await asyncio.sleep(0.01)
 
 
 def assign(key: AttemptKey, *argv: str, term: int = 1, **spec: Any) -> wire.Assign:
