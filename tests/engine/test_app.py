@@ -1,5 +1,6 @@
 """`styx serve` as a process: what it says of itself, what it refuses, and how it stops."""
 
+import contextlib
 import json
 import re
 import signal
@@ -61,12 +62,16 @@ def agents(site: Site) -> list[dict[str, str]]:
 
 def agent_process(site: Site) -> psutil.Process:
     assert site.server is not None
-    return until(
-        lambda: next(
-            (p for p in psutil.Process(site.server.pid).children() if "agent" in p.cmdline()), None
-        ),
-        "the agent's process",
-    )
+    server = psutil.Process(site.server.pid)
+
+    def find() -> psutil.Process | None:
+        for child in server.children():
+            with contextlib.suppress(psutil.Error):  # it ended meanwhile
+                if "agent" in child.cmdline():
+                    return child
+        return None
+
+    return until(find, "the agent's process")
 
 
 def private(path: Path) -> bool:
