@@ -54,6 +54,8 @@ class Reporter(Protocol):
 
     def report(self, entry: Entry) -> None: ...
 
+    def settle(self) -> None: ...
+
     def forget(self, entry: Entry) -> None: ...
 
     def abort(self, why: str) -> None: ...
@@ -68,6 +70,7 @@ class Duties:
         roster: Roster,
         spool: Spool,
         command: Callable[[dict[str, Any]], None],
+        flush: Callable[[], None],
         *,
         has_gpus: bool,
         full: Callable[[], str],
@@ -76,6 +79,7 @@ class Duties:
         self._roster = roster
         self._spool = spool
         self._command = command
+        self.flush = flush  # to be called when all commands of the moment have been given
         self._has_gpus = has_gpus
         self._full = full
         self.session: Reporter | None = None
@@ -133,20 +137,16 @@ class Duties:
 
     # --- from the supervisor ------------------------------------------------------------------
 
-    def record(self, record: Mapping[str, Any]) -> None:
-        """Something became of an attempt, or is said again."""
-        key = parse_key(record["k"])
-        entry = self._roster.get(key)
-        if entry is None:
-            entry = self._roster.add(key)
-            self._spool.add(entry.streams)
-        self._roster.apply(entry, record)
-        self._report(entry)
+    def records(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """What became of attempts, or is said again."""
+        for record in records:
+            self._record(record)
+        if self.session is not None:
+            self.session.settle()
 
     def snapshot(self, records: Sequence[Mapping[str, Any]]) -> None:
         """All that a supervisor holds, which may not be the one that was there before."""
-        for record in records:
-            self.record(record)
+        self.records(records)
         held = {record["k"] for record in records}
         for entry in [entry for entry in self._roster if str(entry.key) not in held]:
             if entry.order is not None:
@@ -156,6 +156,16 @@ class Duties:
                 self._roster.remove(entry.key)
                 if self.session is not None:
                     self.session.abort(f"the supervisor has lost {entry.key}")
+        self.flush()
+
+    def _record(self, record: Mapping[str, Any]) -> None:
+        key = parse_key(record["k"])
+        entry = self._roster.get(key)
+        if entry is None:
+            entry = self._roster.add(key)
+            self._spool.add(entry.streams)
+        self._roster.apply(entry, record)
+        self._report(entry)
 
     def _void(self, key: AttemptKey, reason: Reason, detail: str) -> None:
         self._command({"do": "void", "k": str(key), "why": reason, "detail": detail})

@@ -74,9 +74,9 @@ class Executor:
         """Hold the connection for good: whenever the supervisor is gone, there is another soon."""
         while True:
             self._transport, lines = await self._connect()
-            self._orders.clear()  # meant for the one before; the snapshot tells what to repeat
             # By the standard library: a variable that is not UTF-8 comes through it unharmed.
-            self._send(json.dumps({"do": "hello", "env": self._env}).encode())
+            self._orders = [json.dumps({"do": "hello", "env": self._env}).encode()]
+            self.flush()
             try:
                 await lines.ended.wait()
             finally:
@@ -86,16 +86,14 @@ class Executor:
                 self.synced.clear()
 
     def send(self, order: Record) -> None:
-        """Lost when the supervisor is gone: the next snapshot is the moment to say it again."""
-        self._send(msgspec.json.encode(order))
+        """Said at the next `flush`: one system call, and one wake-up there, for many.
 
-    def _send(self, line: bytes) -> None:
-        if not self._orders:  # one system call, and one wake-up there, for all that one frame says
-            asyncio.get_running_loop().call_soon(self._flush)
-        self._orders.append(line)
+        Lost when the supervisor is gone: the next snapshot is the moment to say it again.
+        """
+        self._orders.append(msgspec.json.encode(order))
 
-    def _flush(self) -> None:
-        if self._transport is not None:
+    def flush(self) -> None:
+        if self._orders and self._transport is not None:
             self._transport.write(b"\n".join([*self._orders, b""]))
         self._orders.clear()
 

@@ -14,7 +14,7 @@ from typing import Final
 import styx
 from styx.agent import home, proc, websocket
 from styx.agent.duties import Duties
-from styx.agent.executor import Executor
+from styx.agent.executor import Executor, Record
 from styx.agent.identity import Identity
 from styx.agent.probe import Machine, Probe
 from styx.agent.roster import Phase, Roster
@@ -74,6 +74,7 @@ class Link:
             self._roster,
             self._spool,
             self._executor.send,
+            self._executor.flush,
             has_gpus=bool(found.cards),
             full=self._probe.full,
         )
@@ -106,12 +107,11 @@ class Link:
 
     # --- the supervisor's side ----------------------------------------------------------------
 
-    def _records(self, records: list[dict[str, object]]) -> None:
-        for record in records:
-            self._duties.record(record)
+    def _records(self, records: list[Record]) -> None:
+        self._duties.records(records)
         self._watch.want(self._roster.running > 0)
 
-    def _snapshot(self, records: list[dict[str, object]]) -> None:
+    def _snapshot(self, records: list[Record]) -> None:
         self._duties.snapshot(records)
         self._watch.want(self._roster.running > 0)
 

@@ -19,7 +19,7 @@ from styx.agent.websocket import WebSocket
 from styx.core.attempt import AttemptState, StopReason
 from styx.core.ids import AttemptKey
 from styx.core.spec import DEFAULT_GRACE_S
-from styx.errors import LinkLost, WireMismatch
+from styx.errors import WireMismatch
 from styx.kit import supervise
 from styx.wire import agent as wire
 
@@ -77,12 +77,9 @@ class Session:
         """Until the connection ends; returns why it did."""
         self._socket.on_writable = self._schedule
         self._socket.send(wire.encode([self._hello]))
+        self._socket.listen(self._hear, self._act)
         try:
-            await supervise.until_first_ends(read=self._read, beat=self._beat)
-        except* LinkLost as lost:
-            self._bye = self._bye or wire.Bye(wire.CLOSE_RESTART, str(lost.exceptions[0]))
-        except* WireMismatch as mismatch:
-            self._bye = wire.Bye(wire.CLOSE_PROTOCOL, str(mismatch.exceptions[0]))
+            await supervise.until_first_ends(end=self._ended, beat=self._beat)
         finally:
             self._duties.session = None
             self._open = False
@@ -97,9 +94,9 @@ class Session:
         self._flush()
         self._socket.close()
 
-    def abort(self, why: str) -> None:
+    def abort(self, why: str, code: int = wire.CLOSE_RESTART) -> None:
         """Begin anew: the next session's sync tells the server how things stand."""
-        self._bye = wire.Bye(wire.CLOSE_RESTART, why)
+        self._bye = self._bye or wire.Bye(code, why)
         self._socket.abort()
 
     # --- to the server ------------------------------------------------------------------------
@@ -119,7 +116,13 @@ class Session:
         self._unacked[entry.key] = (event, self._loop.time())
         self._control.append(event)
         self._idling += not entry.live
-        self._schedule(0.0 if IDLE_SHARE * self._idling >= self._roster.live else LINGER_S)
+
+    def settle(self) -> None:
+        """All has been reported that there is for now: send it at once, or let it wait for company."""
+        if IDLE_SHARE * self._idling >= self._roster.live:
+            self._flush()
+        else:
+            self._schedule(LINGER_S)
 
     def forget(self, entry: Entry) -> None:
         """The attempt is about to be let go of."""
@@ -140,7 +143,9 @@ class Session:
         self._timer = self._loop.call_at(at, self._flush)
 
     def _flush(self) -> None:
-        self._timer = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         self._idling = 0
         while self._control:
             frame: list[wire.FromAgent] = []
@@ -162,18 +167,19 @@ class Session:
         try:
             async with asyncio.timeout(SILENT_BEATS * wire.HEARTBEAT_S):
                 interval = (await self._welcomed).heartbeat_s
-        except TimeoutError as silence:
-            raise LinkLost("the server does not welcome this agent") from silence
+        except TimeoutError:
+            self.abort("the server does not welcome this agent")
+            return
         while True:
             await asyncio.sleep(interval)
             now = self._loop.time()
             silent_s = now - self._socket.heard_at
             if silent_s > SILENT_BEATS * interval:
-                raise LinkLost("the server has fallen silent")
+                self.abort("the server has fallen silent")
             if silent_s > interval:
                 self._socket.ping()  # a server that cannot commit sends nothing, but answers this
             if self._in_flight > 0 and not self._paused and now - self._moved_at > STALL_S:
-                raise LinkLost("the server acknowledges no log bytes")
+                self.abort("the server acknowledges no log bytes")
             if self._open:
                 self._heartbeat()
                 self._resend(now - interval)
@@ -197,12 +203,21 @@ class Session:
 
     # --- from the server ----------------------------------------------------------------------
 
-    async def _read(self) -> None:
-        while (frame := await self._socket.receive()) is not None:
+    async def _ended(self) -> None:
+        await self._socket.ended.wait()
+
+    def _hear(self, frame: bytes) -> None:
+        try:
             for message in wire.decode_from_server(frame):
                 self._handle(message)
-            if self._bye is not None:
-                break
+        except WireMismatch as mismatch:
+            self.abort(mismatch.message, wire.CLOSE_PROTOCOL)
+
+    def _act(self) -> None:
+        """All that has arrived has been handled."""
+        self._duties.flush()
+        if self._control:
+            self.settle()
 
     def _handle(self, message: wire.FromServer) -> None:
         match message:
@@ -231,6 +246,7 @@ class Session:
                 self._moved_at = self._loop.time()
             case wire.Bye():
                 self._bye = message
+                self._socket.abort()
 
     def _sync(self, welcome: wire.Welcome) -> None:
         """Say everything that is held. The lease begins with the hello, just after it was made here."""
@@ -282,7 +298,8 @@ class Session:
             return
         stream = entry.streams[number - 1]
         if offset < stream.acked:
-            raise LinkLost(f"the server wants bytes of {key} that it had acknowledged")
+            self.abort(f"the server wants bytes of {key} that it had acknowledged")
+            return
         before = stream.sent - stream.acked
         stream.acknowledge(offset)
         stream.sent = max(stream.sent, offset)

@@ -151,8 +151,9 @@ class Spool:
         unsent = sum(max(0, stream.length() - stream.sent) for stream in streams)
         if unsent > limit:
             return None
-        for stream in streams if unsent else ():
-            messages += stream.read(limit)[0]
+        for stream in streams:
+            if stream.sent < stream.length():
+                messages += stream.read(limit)[0]
             self._dirty.pop(stream, None)
         return messages
 

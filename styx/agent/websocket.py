@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import ssl
-from collections import deque
 from collections.abc import Callable
 from typing import Final, NamedTuple, cast
 from urllib.parse import urlsplit
@@ -17,7 +16,6 @@ from styx.errors import LinkLost, SetupError, Unauthenticated
 
 CONNECT_S: Final = 10.0
 WRITE_HIGH_BYTES: Final = 256 << 10  # unsent bytes above which logs wait, so that control does not
-READ_HIGH_FRAMES: Final = 64  # received but not handled: then TCP makes the server wait
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _SCHEMES: Final = {"http": False, "ws": False, "https": True, "wss": True}
 
@@ -31,9 +29,10 @@ class WebSocket(BufferedReader):
         self._ws = wsproto.WSConnection(wsproto.ConnectionType.CLIENT)
         self._transport: asyncio.Transport | None = None
         self._opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._frames: deque[bytes] = deque()
         self._partial = bytearray()
-        self._arrived = asyncio.Event()
+        self._early: list[bytes] = []  # frames that came before anybody listened
+        self._on_frame: Callable[[bytes], None] = self._early.append
+        self._on_pause: Callable[[], None] = lambda: None
         self.writable = True
         self.on_writable: Callable[[], None] = lambda: None
         self.heard_at = asyncio.get_running_loop().time()
@@ -51,16 +50,13 @@ class WebSocket(BufferedReader):
     def ping(self) -> None:
         self._write(events.Ping())
 
-    async def receive(self) -> bytes | None:
-        """The next frame; None once the connection has ended."""
-        while not self._frames:
-            if self.ended.is_set():
-                return None
-            self._arrived.clear()
-            await self._arrived.wait()
-        if len(self._frames) == READ_HIGH_FRAMES and self._transport is not None:
-            self._transport.resume_reading()
-        return self._frames.popleft()
+    def listen(self, on_frame: Callable[[bytes], None], on_pause: Callable[[], None]) -> None:
+        """Hand over every frame as it arrives, and say when there are no more for the moment."""
+        self._on_frame, self._on_pause = on_frame, on_pause
+        for frame in self._early:
+            on_frame(frame)
+        self._early.clear()
+        on_pause()
 
     def close(self, code: int = 1000) -> None:
         """End the connection, after what is queued has been sent."""
@@ -69,7 +65,7 @@ class WebSocket(BufferedReader):
             self._transport.close()
 
     def abort(self) -> None:
-        """End it now; whoever waits in `receive` gets None."""
+        """End it now."""
         if self._transport is not None:
             self._transport.abort()
 
@@ -82,7 +78,6 @@ class WebSocket(BufferedReader):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._transport = None
-        self._arrived.set()
         if not self._opened.done():
             self._opened.set_exception(LinkLost(f"the connection was closed: {exc or 'no answer'}"))
 
@@ -99,6 +94,7 @@ class WebSocket(BufferedReader):
             self._ws.receive_data(data)
             for event in self._ws.events():
                 self._handle(event)
+            self._on_pause()
         except ProtocolError as error:
             if not self._opened.done():
                 self._opened.set_exception(LinkLost(f"no WebSocket answers there: {error}"))
@@ -111,11 +107,9 @@ class WebSocket(BufferedReader):
                 if len(self._partial) > self._max_frame_bytes:
                     self.abort()
                 elif event.message_finished:
-                    self._frames.append(bytes(self._partial))
+                    frame = bytes(self._partial)
                     self._partial.clear()
-                    self._arrived.set()
-                    if len(self._frames) == READ_HIGH_FRAMES and self._transport is not None:
-                        self._transport.pause_reading()
+                    self._on_frame(frame)
             case events.AcceptConnection():
                 self._opened.set_result(None)
             case events.RejectConnection():
