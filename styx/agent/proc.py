@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 MARKER: Final = "STYX_ATTEMPT_KEY"  # in the environment of every process of an attempt
 _MARKER_PREFIX: Final = MARKER.encode() + b"="
+_PROC: Final = os.path.isdir("/proc/self")
 _PR_SET_CHILD_SUBREAPER: Final = 36  # linux/prctl.h
 _DEAD: Final = (b"Z", b"X")
 _SPAWN_S: Final = 5.0  # from a claim to its process, on a machine that is swapping
@@ -55,12 +56,22 @@ def peak_rss_bytes() -> int:
 
 def is_leader(pid: int) -> bool:
     """Whether it lives and leads its session, as the main process of an attempt does."""
+    if not _PROC:
+        try:
+            return os.getsid(pid) == pid
+        except OSError:
+            return False
     fields = _stat(pid)
     return bool(fields) and fields[0] not in _DEAD and int(fields[3]) == pid
 
 
 def is_main(pid: int, claimed_at: float, key: str) -> bool:
-    """Whether this pid is still the process that was spawned for the attempt, not a later namesake."""
+    """Whether this pid is still the process that was spawned for the attempt, not a later namesake.
+
+    Without /proc, a namesake that leads a session is taken for it.
+    """
+    if not _PROC:
+        return is_leader(pid)
     if not is_leader(pid) or marked(pid) not in ("", key):
         return False
     fields = _stat(pid)
