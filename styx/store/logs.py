@@ -205,7 +205,9 @@ class LogFiles:
     async def _write(self, items: list[Item]) -> list[int]:
         streams = {(item.key, item.stream) for item in items}
         # A stream that begins is taken to be new: the database contradicts if it is not.
-        new = {(item.key, item.stream) for item in items if item.start == 0} - self._heads.keys()
+        # (Asked one by one: a set less a dict's keys walks through all of the dict.)
+        begun = {(item.key, item.stream) for item in items if item.start == 0}
+        new = {stream for stream in begun if stream not in self._heads}
         heads = await self._know(streams - new) | dict.fromkeys(new, Head())
         of_attempts = _streams({item.key for item in items})
         for stream in self._heads.keys() & of_attempts:  # the attempt's other one, for its limit
