@@ -283,7 +283,7 @@ class _Task(asyncio.Task[Any]):
 
 class Loop(asyncio.AbstractEventLoop):
     def __init__(self, process: Process) -> None:
-        self._process = process
+        self.process = self._process = process
         self._simulation = process.simulation
         self._tasks: list[asyncio.Task[Any]] = []
         self._pruned = TASKS_KEPT
