@@ -10,10 +10,11 @@ from styx.agent import home
 from styx.core.ids import AgentId
 
 
-class Identity(msgspec.Struct, frozen=True):
+class Identity(msgspec.Struct, frozen=True, omit_defaults=True):
     agent_id: AgentId
     name: str
     store_id: str  # made with the home: a server that meets another one knows the disk was wiped
+    db_generation: int = 0  # of the server's database; another one means that it was restored
 
 
 def load(directory: str, name: str) -> Identity:
@@ -36,6 +37,14 @@ def load(directory: str, name: str) -> Identity:
         known = msgspec.structs.replace(known, name=name)
         _save(path, known)
     return known
+
+
+def welcomed(directory: str, known: Identity, db_generation: int) -> Identity:
+    """Keep the generation of the database that this agent is in step with. Raises: OSError."""
+    renewed = msgspec.structs.replace(known, db_generation=db_generation)
+    if renewed != known:
+        _save(os.path.join(directory, home.IDENTITY), renewed)
+    return renewed
 
 
 def _save(path: str, identity: Identity) -> None:

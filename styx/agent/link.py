@@ -13,6 +13,7 @@ from typing import Final
 
 import styx
 from styx.agent import home, proc, websocket
+from styx.agent import identity as identities
 from styx.agent.duties import Duties
 from styx.agent.executor import Executor, Record
 from styx.agent.identity import Identity
@@ -50,6 +51,7 @@ class Link:
         url: str,
         token: str,
     ) -> None:
+        self._directory = directory
         self._config = config
         self._identity = identity
         self._found = found
@@ -182,6 +184,11 @@ class Link:
 
     def _opened(self, welcome: wire.Welcome, ok: wire.SyncOk) -> None:
         self._term = welcome.term
+        if not ok.foreign:  # else the next session must say again what they are foreign to
+            with contextlib.suppress(OSError):  # a full disk: the next session tries again
+                self._identity = identities.welcomed(
+                    self._directory, self._identity, welcome.db_generation
+                )
         adopted = f", {ok.adopted} attempts went on" if ok.adopted else ""
         self._say(f"{self._identity.name} is connected to {self._url}{adopted}")
 
@@ -198,6 +205,7 @@ class Link:
             labels=self._config.labels,
             address=address,
             last_term=self._term,
+            db_generation=self._identity.db_generation,
         )
 
     def _load(self) -> wire.Load:

@@ -244,6 +244,8 @@ class Session:
             case wire.Pause() | wire.Resume():
                 self._paused = isinstance(message, wire.Pause)
                 self._moved_at = self._loop.time()
+            case wire.Err():
+                pass  # a word of ours that this server does not know yet
             case wire.Bye():
                 self._bye = message
                 self._socket.abort()

@@ -2,12 +2,12 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
 from styx.core import machine
-from styx.core.ids import AgentId
+from styx.core.ids import COUNT, SIZE, AgentId
 
 
 class AgentState(StrEnum):
@@ -47,15 +47,15 @@ class Gpu(msgspec.Struct, frozen=True, gc=False):
     """One device as the driver names it: `nvidia h100 80gb hbm3`."""
 
     model: str
-    memory_bytes: int = 0
+    memory_bytes: Annotated[int, SIZE] = 0
 
 
 class Capacity(msgspec.Struct, frozen=True, omit_defaults=True):
     """What an agent offers in total. Detected, or lowered by its flags."""
 
-    cpus_milli: int = 0
-    memory_bytes: int = 0
-    disk_bytes: int = 0
+    cpus_milli: Annotated[int, COUNT] = 0
+    memory_bytes: Annotated[int, SIZE] = 0
+    disk_bytes: Annotated[int, SIZE] = 0
     gpus: tuple[Gpu, ...] = ()
     arch: str = ""  # a value of ARCHITECTURES, or what the machine calls itself
 

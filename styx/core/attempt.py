@@ -2,12 +2,13 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
+from msgspec import Meta
 
 from styx.core import machine
-from styx.core.ids import AgentId, AttemptKey, TaskId
+from styx.core.ids import SIZE, AgentId, AttemptKey, TaskId
 from styx.core.task import Reason
 
 
@@ -61,19 +62,23 @@ class StopReason(StrEnum):
     PREEMPT = "preempt"
 
 
+_LONGEST_MS: Final = 10 * 366 * 86_400_000  # ten years: going back so far is still a valid date
+_CODE: Final = Meta(ge=-(1 << 31), lt=1 << 31)
+
+
 class Exit(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """How a process ended, as its own machine measured it. `code` and `signal` exclude each other."""
 
-    code: int | None = None
-    signal: int | None = None
+    code: Annotated[int, _CODE] | None = None
+    signal: Annotated[int, _CODE] | None = None
     signalled: bool = False  # Styx sent the stop signal before the process ended
     reason: Reason = Reason.NONE  # when code and signal do not say it: timeout, oom, spawn_error, …
     detail: str = ""  # for people: "[Errno 2] No such file or directory: 'nosuch'"
-    ran_ms: int = 0
-    cpu_ms: int | None = None  # user + system, children included
-    max_rss_bytes: int | None = None
-    out_bytes: int = 0  # final length of each stream
-    err_bytes: int = 0
+    ran_ms: Annotated[int, Meta(ge=0, le=_LONGEST_MS)] = 0
+    cpu_ms: Annotated[int, SIZE] | None = None  # user + system, children included
+    max_rss_bytes: Annotated[int, SIZE] | None = None
+    out_bytes: Annotated[int, SIZE] = 0  # final length of each stream
+    err_bytes: Annotated[int, SIZE] = 0
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
