@@ -295,7 +295,7 @@ class Network:
             if not opened.done():
                 opened.set_result(socket := Socket(client))
                 if frames[1:]:
-                    socket._received(frames[1:])
+                    socket.received(frames[1:])
 
         def ended() -> None:
             if not opened.done():
