@@ -18,18 +18,21 @@ class Lease:
         self._store = store
         self._monotonic = monotonic
         self._until_s = monotonic()
-        self.still = asyncio.Lock()  # held while the term may change: a renewal names the term
 
     @property
     def valid(self) -> bool:
-        return self._monotonic() < self._until_s
+        return self.left_s > 0
+
+    @property
+    def left_s(self) -> float:
+        """Negative once it has run out."""
+        return self._until_s - self._monotonic()
 
     async def renew(self) -> None:
         """Raises: StoreUnavailable, StaleWrite (deposed)."""
-        async with self.still:
-            sent_s = self._monotonic()
-            await self._store.renew_lease()
-        self._until_s = sent_s + TTL_S - MARGIN_S
+        sent_s = self._monotonic()
+        await self._store.renew_lease()
+        self._until_s = max(self._until_s, sent_s + TTL_S - MARGIN_S)
 
     async def run(self) -> None:
         """Raises: StaleWrite."""

@@ -114,12 +114,14 @@ class Links:
         clock: Callable[[], datetime],
         monotonic: Callable[[], float],
         redrive_s: float,
+        leading: Callable[[], bool] = lambda: True,
     ) -> None:
         self._world = world
         self._term = term
         self._clock = clock
         self._monotonic = monotonic
         self._redrive_s = redrive_s
+        self._leading = leading  # what no commit has just confirmed is not said without
         self._links: dict[AgentId, Link] = {}
         self._heard_s: dict[AgentId, float] = {}  # of agents whose link is gone
 
@@ -209,6 +211,8 @@ class Links:
 
     def remind(self, link: Link, key: AttemptKey) -> None:
         """The agent speaks of an attempt that should not run, or not any more: say so again (R-31)."""
+        if not self._leading():
+            return  # it will speak of it again
         attempt = self._owned(link, key)
         if attempt is None or attempt.state in ATTEMPT_TERMINAL:
             link.send(wire.Stop(key, self._term(), StopReason.SUPERSEDED, DEFAULT_GRACE_S))
@@ -218,7 +222,8 @@ class Links:
     async def run(self) -> None:
         while True:
             await asyncio.sleep(self._redrive_s)
-            self.redrive(self._redrive_s)
+            if self._leading():
+                self.redrive(self._redrive_s)
 
     def _owned(self, link: Link, key: AttemptKey) -> Attempt | None:
         """The attempt, if it is that agent's to speak of and not over and done with."""

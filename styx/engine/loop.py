@@ -82,6 +82,7 @@ class Engine:
             clock=clock,
             monotonic=monotonic,
             redrive_s=scheduler.redrive_s,
+            leading=lambda: self.leading,
         )
         self._timers = Timers(lambda: self.world, clock, self.post)
         self._detector = Detector(
@@ -109,7 +110,7 @@ class Engine:
         return cls(
             store,
             logs,
-            await store.load(),
+            await _load(store, lease),
             lease,
             scheduler=scheduler,
             clock=clock,
@@ -119,7 +120,12 @@ class Engine:
 
     @property
     def leading(self) -> bool:
-        """Whether it may grant leases of its own, as each acknowledged heartbeat is one (R-12)."""
+        """Whether it may grant leases of its own, as each acknowledged heartbeat is one (R-12).
+
+        A leader whose lease ran out is paused: it decides, acknowledges and directs nothing until a
+        renewal says that nobody else has begun. (What follows a commit may go out at any time: the
+        commit was fenced.)
+        """
         return self.healthy and self._lease.valid
 
     async def post(self, fact: event.Event) -> event.Answer:
@@ -164,9 +170,12 @@ class Engine:
 
     async def _turns(self) -> None:
         while self._inbox or not self._stopping.is_set():
+            if not self._lease.valid:
+                await self._recover(StoreUnavailable("the lease could not be renewed"))
+                continue
             if not self._inbox and not self.world.unfinished:
                 self._wake.clear()
-                await self._wake.wait()
+                await _within(self._lease.left_s, self._wake)
                 continue
             size = min(len(self._inbox), TURN_EVENTS)
             batch = [self._inbox.popleft() for _ in range(size)]
@@ -188,7 +197,7 @@ class Engine:
             await self._turn_each(batch, refused)
         except StoreUnavailable as error:
             _fail(batch, error)
-            await self._recover(error)
+            await self._recover(error, reload=True)
         else:
             self.world.apply(delta)
             # Not strict: an empty batch has nobody who waits, and the answer to its tick.
@@ -212,34 +221,30 @@ class Engine:
             else:
                 _fail([posted], StoreUnavailable("the database is unavailable"))
 
-    async def _recover(self, error: StoreUnavailable) -> None:
-        """Whether the commit landed is unknown, so the truth is read again before the next turn."""
+    async def _recover(self, error: StoreUnavailable, *, reload: bool = False) -> None:
+        """Hold everything until the lease holds again. `reload`: whether a commit landed is unknown, so
+        the truth is read again before the next turn.
+        """
         self.healthy = False
         self._fail_inbox(error)
         self.links.broadcast(wire.Pause())
         log.error("database unavailable", error=error.message)
         backoff = Backoff(base_s=RELOAD_BASE_S, cap_s=RELOAD_CAP_S, random=self.jitter)
-        while not await self._stopping_within(backoff.next_s()):
+        while not await _within(backoff.next_s(), self._stopping):
             try:
-                async with self._lease.still:
-                    rows = await self.store.load()
+                rows = await self.store.load() if reload else None
+                await self._lease.renew()
             except StoreUnavailable:
                 continue
-            self.world = _world(rows)
+            if rows is not None:
+                self.world = _world(rows)
+                self.feed.reset()
             self.healthy = True
-            self.feed.reset()
             self.links.broadcast(wire.Resume())
             self.links.redrive(older_than_s=0.0)
             self._timers.look()
-            log.info("database available again", attempts=len(rows.attempts))
+            log.info("database available again", attempts=len(self.world.attempts))
             return
-
-    async def _stopping_within(self, wait_s: float) -> bool:
-        try:
-            async with asyncio.timeout(wait_s):
-                return await self._stopping.wait()
-        except TimeoutError:
-            return False
 
     async def _detect(self) -> None:
         while True:
@@ -251,6 +256,24 @@ class Engine:
     def _fail_inbox(self, error: StoreUnavailable) -> None:
         _fail(list(self._inbox), error)
         self._inbox.clear()
+
+
+async def _load(store: Store, lease: Lease) -> LiveRows:
+    """Reading much takes longer than a lease lives."""
+    async with asyncio.TaskGroup() as group:
+        renewing = group.create_task(lease.run(), name="lease")
+        rows = await store.load()
+        renewing.cancel()
+    return rows
+
+
+async def _within(wait_s: float, event: asyncio.Event) -> bool:
+    """Wait for it, but no longer; say whether it came."""
+    try:
+        async with asyncio.timeout(wait_s):
+            return await event.wait()
+    except TimeoutError:
+        return False
 
 
 def _world(rows: LiveRows) -> World:

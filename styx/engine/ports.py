@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+import msgspec
+
 from styx.core.delta import Delta
 from styx.core.ids import AttemptKey
 from styx.store.exchange import Chunk, LiveRows
 
-__all__ = ["Chunk", "LiveRows", "LogStore", "Store"]
+__all__ = ["Chunk", "Election", "Leader", "LiveRows", "LogStore", "Store"]
 
 
 class Store(Protocol):
@@ -54,4 +56,33 @@ class LogStore(Protocol):
 
     async def heads(self, keys: Sequence[AttemptKey]) -> dict[tuple[AttemptKey, int], int]:
         """The next wanted offset of each stream that has any bytes; absent is 0."""
+        ...
+
+
+class Leader(msgspec.Struct, frozen=True):
+    """Who leads: its epoch, and the URL at which replicas and agents reach it."""
+
+    term: int
+    address: str
+
+
+class Election(Protocol):
+    """One replica's access to the lead. At most one replica's writes land in any term."""
+
+    async def take(self) -> tuple[Store, LogStore] | None:
+        """Begin a new term of our own, with writes fenced by it; None while another's lease lives.
+
+        Raises: StoreUnavailable (a term may have begun all the same: the next `take` goes past it).
+        """
+        ...
+
+    async def leader(self) -> Leader | None:
+        """Whose lease is valid, by the database's clock; None is nobody, or this replica itself.
+
+        Raises: StoreUnavailable; SetupError, when this replica can never work with that leader.
+        """
+        ...
+
+    async def release(self, store: Store) -> None:
+        """Put away what `take` gave; if it still leads, the next server need not wait. Never raises."""
         ...
