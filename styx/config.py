@@ -22,7 +22,8 @@ Count = Annotated[int, msgspec.Meta(gt=0)]
 class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     host: str = "127.0.0.1"
     port: Port = 8080
-    url: str = ""  # "" is the local server's; what agent, CLI and SDK talk to
+    url: str = ""  # "" is the local server's; what agent, CLI and SDK talk to, or several by commas
+    advertise_url: str = ""  # "" is the listener's; where agents and other replicas reach this one
     allowed_hosts: tuple[str, ...] = ()  # beside the local names: what a Host header may say
     cors_origins: tuple[str, ...] = ()
     max_body_bytes: Count = 16 << 20
@@ -64,6 +65,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Logs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     level: Literal["debug", "info", "warning", "error"] = "info"  # of server, agent and CLI
+    directory: str = ""  # "" is `home`/logs; replicas may share one
     segment_bytes: Count = 256 << 20
     max_attempt_bytes: Count = 1 << 30
 
@@ -84,6 +86,14 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def agent_home(self) -> Path:
         return Path(self.agent.home).expanduser() if self.agent.home else self.home_path / "agent"
+
+    @property
+    def logs_path(self) -> Path:
+        return (
+            Path(self.logs.directory).expanduser()
+            if self.logs.directory
+            else self.home_path / "logs"
+        )
 
     @property
     def token_path(self) -> Path:
@@ -108,7 +118,7 @@ ENVIRONMENT: Final = {
     "STYX_HOME": "home",
 }
 SECRETS: Final = frozenset({"auth.token", "database.url"})  # never printed
-PATHS: Final = frozenset({"home", "agent.home"})
+PATHS: Final = frozenset({"home", "agent.home", "logs.directory"})
 DEFAULT: Final = "default"  # the origin of a value that nobody set
 
 

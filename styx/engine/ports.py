@@ -3,11 +3,9 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-import msgspec
-
 from styx.core.delta import Delta
 from styx.core.ids import AttemptKey
-from styx.store.exchange import Chunk, LiveRows
+from styx.store.exchange import Chunk, Leader, LiveRows
 
 __all__ = ["Chunk", "Election", "Leader", "LiveRows", "LogStore", "Store"]
 
@@ -57,13 +55,6 @@ class LogStore(Protocol):
     async def heads(self, keys: Sequence[AttemptKey]) -> dict[tuple[AttemptKey, int], int]:
         """The next wanted offset of each stream that has any bytes; absent is 0."""
         ...
-
-
-class Leader(msgspec.Struct, frozen=True):
-    """Who leads: its epoch, and the URL at which replicas and agents reach it."""
-
-    term: int
-    address: str
 
 
 class Election(Protocol):

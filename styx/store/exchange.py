@@ -11,6 +11,14 @@ from styx.core.task import Task, TaskState
 
 
 @dataclass(frozen=True, slots=True)
+class Leader:
+    """Who leads: its epoch, and the URL at which replicas and agents reach it."""
+
+    term: int
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
 class LiveRows:
     """Everything that is not over: what a server must know to go on where the last one fell.
 
@@ -40,7 +48,9 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Bytes `start` to `end` of a stream that are gone for good, and why: spool_cap, disk_full, limit."""
+    """Bytes `start` to `end` of a stream that cannot be had here, and why: gone for good (spool_cap,
+    disk_full, limit), or on another server's disk.
+    """
 
     stream: int
     start: int

@@ -5,6 +5,7 @@ old term. The lease only keeps a second server from deposing a healthy first one
 """
 
 import contextlib
+import hashlib
 import platform
 import socket
 from pathlib import Path
@@ -13,25 +14,45 @@ from typing import Final
 import msgspec
 import psutil
 
-from styx.errors import SetupError, StaleWrite
+from styx.errors import StaleWrite
 from styx.store.pool import Connection
 
+# Share-locked at the writer's own term by every write there is: a new term waits for those that are under
+# way, and those that come later find no row. Reading it without the lock is no fence (E8).
+FENCE: Final = "SELECT 1 FROM leader_fence WHERE id = 1 AND term = $1 FOR SHARE"
 RENEW_S: Final = 3.0
 TTL_S: Final = 10.0
 
+_EXPIRE: Final = f"""
+WITH fence AS MATERIALIZED ({FENCE})
+UPDATE leader_lease SET expires_at = now() + make_interval(secs => $2)
+WHERE id = 1 AND term = $1 AND EXISTS (SELECT 1 FROM fence) RETURNING 1
+"""
+
 
 class Holder(msgspec.Struct, frozen=True):
-    """A server process, such that another on the same machine can tell whether it is dead."""
+    """A server process, such that another on the same machine can tell whether it is dead; and what the
+    others must know of it.
+    """
 
     host: str
     machine: str  # boot and pid namespace: where `pid` means something
     pid: int
     started: float
+    address: str = ""  # URL at which replicas and agents reach it
+    token: str = ""  # a fingerprint: replicas speak to each other with one administrator's token
 
     @classmethod
-    def current(cls) -> "Holder":
+    def current(cls, address: str = "", token: str = "") -> "Holder":
         process = psutil.Process()
-        return cls(socket.gethostname(), _machine(), process.pid, process.create_time())
+        return cls(
+            socket.gethostname(),
+            _machine(),
+            process.pid,
+            process.create_time(),
+            address,
+            fingerprint(token) if token else "",
+        )
 
     @property
     def dead(self) -> bool:
@@ -44,25 +65,37 @@ class Holder(msgspec.Struct, frozen=True):
             return True
 
 
-async def take(connection: Connection, holder: Holder) -> int:
-    """Begin a new term; return its number. Raises: SetupError, naming who holds a living lease."""
+def fingerprint(token: str) -> str:
+    """What tells two tokens apart and gives neither away."""
+    return hashlib.sha256(b"styx replica\0" + token.encode()).hexdigest()[:16]
+
+
+async def other(connection: Connection, me: Holder) -> tuple[int, Holder] | None:
+    """Another server whose lease lives, and its term."""
+    lease = await connection.fetchrow(
+        "SELECT term, holder, expires_at > now() AS alive FROM leader_lease WHERE id = 1"
+    )
+    if not lease["alive"]:
+        return None
+    holder = msgspec.json.decode(lease["holder"], type=Holder)
+    return None if holder == me or holder.dead else (lease["term"], holder)
+
+
+async def take(connection: Connection, holder: Holder) -> int | None:
+    """Begin a new term; return its number, or None while another server's lease lives.
+
+    Everybody locks the fence before the lease.
+    """
     async with connection.transaction():
-        lease = await connection.fetchrow(
-            "SELECT holder, expires_at > now() AS alive FROM leader_lease WHERE id = 1 FOR UPDATE"
-        )
-        if lease["alive"]:
-            other = msgspec.json.decode(lease["holder"], type=Holder)
-            if not other.dead and other != holder:
-                raise SetupError(
-                    f"another styx server (process {other.pid} on {other.host}) uses this database",
-                    hint=f"stop it first; if its machine is gone, wait {TTL_S:.0f} s",
-                )
+        await connection.execute("SELECT 1 FROM leader_fence WHERE id = 1 FOR UPDATE")
+        if await other(connection, holder) is not None:
+            return None
         term: int = await connection.fetchval(
             "UPDATE leader_fence SET term = term + 1 WHERE id = 1 RETURNING term"
         )
         await connection.execute(
             "UPDATE leader_lease SET term = $1, holder = $2,"
-            " expires_at = now() + make_interval(secs => $3) WHERE id = 1",
+            " expires_at = clock_timestamp() + make_interval(secs => $3) WHERE id = 1",
             term,
             msgspec.json.encode(holder).decode(),
             TTL_S,
@@ -72,20 +105,12 @@ async def take(connection: Connection, holder: Holder) -> int:
 
 async def renew(connection: Connection, term: int) -> None:
     """Raises: StaleWrite, when another server has taken the lead."""
-    renewed = await connection.fetchval(
-        "UPDATE leader_lease SET expires_at = now() + make_interval(secs => $2)"
-        " WHERE id = 1 AND term = $1 RETURNING 1",
-        term,
-        TTL_S,
-    )
-    if renewed is None:
-        raise StaleWrite(f"another server has taken the lead from term {term}")
+    if not await connection.fetchval(_EXPIRE, term, TTL_S):
+        raise _deposed(term)
 
 
 async def release(connection: Connection, term: int) -> None:
-    await connection.execute(
-        "UPDATE leader_lease SET expires_at = now() WHERE id = 1 AND term = $1", term
-    )
+    await connection.fetchval(_EXPIRE, term, 0.0)
 
 
 async def refence(connection: Connection, term: int) -> int:
@@ -99,9 +124,13 @@ async def refence(connection: Connection, term: int) -> int:
             term,
         )
         if new is None:
-            raise StaleWrite(f"another server has taken the lead from term {term}")
+            raise _deposed(term)
         await connection.execute("UPDATE leader_lease SET term = $1 WHERE id = 1", new)
     return new
+
+
+def _deposed(term: int) -> StaleWrite:
+    return StaleWrite(f"another server has taken the lead from term {term}")
 
 
 def _machine() -> str:

@@ -5,6 +5,7 @@ file's sync costs more than the row. Chunks that arrive together are written and
 """
 
 import asyncio
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -13,7 +14,7 @@ import msgspec
 
 from styx.core.ids import AttemptKey
 from styx.errors import StaleWrite, StoreUnavailable, WireMismatch
-from styx.store import pool
+from styx.store import leader, pool
 from styx.store.exchange import Chunk, Gap
 from styx.store.logplan import STREAMS, Head, Item, Plan, Records, StreamKey, Tail
 from styx.store.postgres import Database
@@ -23,13 +24,16 @@ SEGMENT_BYTES: Final = 256 << 20
 MAX_ATTEMPT_BYTES: Final = 1 << 30
 BATCH_BYTES: Final = 16 << 20  # written together; more waits, in its callers, for the next batch
 MAX_OFFSET: Final = 1 << 62  # sums of two fit what Postgres counts with
+ELSEWHERE: Final = (
+    "not on this server"  # but on the disk of the one that led when they were written
+)
 CACHED_HEADS: Final = 40_000  # remembered; the longest unused is read again when needed
 
 _KEY: Final = "task_id uuid, n integer, rank integer"
 _SAME: Final = "(h.task_id, h.n, h.rank) = (g.task_id, g.n, g.rank)"
-# No lock on the fence: a stream's head has one winner for each byte, and turns never wait for logs.
 _RECORD: Final = f"""
-WITH heads AS MATERIALIZED (SELECT * FROM json_to_recordset($1::json) AS given
+WITH fence AS MATERIALIZED ({leader.FENCE}),
+heads AS MATERIALIZED (SELECT * FROM json_to_recordset($2::json) AS given
     ({_KEY}, stream smallint, was bigint, next bigint, more text)),
 begun AS (INSERT INTO log_heads SELECT task_id, n, rank, stream, next, decode(more, 'base64')
     FROM heads WHERE was = 0 ON CONFLICT DO NOTHING RETURNING 1),
@@ -38,16 +42,16 @@ moved AS (UPDATE log_heads h SET next_off = g.next, opening = h.opening || decod
     RETURNING 1),
 written AS (INSERT INTO log_chunks
     SELECT task_id, n, rank, stream, start, "end", segment, position, why
-    FROM json_to_recordset($2::json) AS given ({_KEY}, stream smallint, start bigint, "end" bigint,
-        segment integer, position bigint, why text) RETURNING 1),
+    FROM json_to_recordset($3::json) AS given ({_KEY}, stream smallint, start bigint, "end" bigint,
+        segment bigint, position bigint, why text) RETURNING 1),
 grown AS (UPDATE log_chunks h SET end_off = g."end"
-    FROM json_to_recordset($3::json) AS g ({_KEY}, stream smallint, start bigint, was bigint,
+    FROM json_to_recordset($4::json) AS g ({_KEY}, stream smallint, start bigint, was bigint,
         "end" bigint)
     WHERE {_SAME} AND h.stream = g.stream AND h.start_off = g.start AND h.end_off = g.was
     RETURNING 1)
-SELECT styx_expect('the leader''s fence', 1, (SELECT count(*) FROM leader_fence WHERE term = $6)),
-    styx_expect('log_heads', $4, (SELECT count(*) FROM begun) + (SELECT count(*) FROM moved)),
-    styx_expect('log_chunks', $5, (SELECT count(*) FROM written) + (SELECT count(*) FROM grown))
+SELECT styx_expect('the leader''s fence', 1, (SELECT count(*) FROM fence)),
+    styx_expect('log_heads', $5, (SELECT count(*) FROM begun) + (SELECT count(*) FROM moved)),
+    styx_expect('log_chunks', $6, (SELECT count(*) FROM written) + (SELECT count(*) FROM grown))
 """
 _HEADS: Final = f"""
 SELECT h.task_id, h.n, h.rank, h.stream, h.next_off, octet_length(h.opening) AS opening,
@@ -67,9 +71,9 @@ WHERE task_id = $1 AND n = $2 AND rank = $3 AND stream = $4 AND start_off < $6 A
     WHERE task_id = $1 AND n = $2 AND rank = $3 AND stream = $4 AND start_off <= $5)
 ORDER BY start_off
 """
-_GAPS: Final = """
-SELECT stream, start_off, end_off, why FROM log_chunks
-WHERE task_id = $1 AND n = $2 AND rank = $3 AND segment IS NULL ORDER BY stream, start_off
+_CHUNKS_OF: Final = """
+SELECT stream, start_off, end_off, segment, why FROM log_chunks
+WHERE task_id = $1 AND n = $2 AND rank = $3 ORDER BY stream, start_off
 """
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -96,7 +100,7 @@ class LogFiles:
         max_attempt_bytes: int = MAX_ATTEMPT_BYTES,
     ) -> None:
         self._database = database
-        self._segments = Segments(directory, segment_bytes)
+        self._segments = Segments(directory, segment_bytes, database.term)
         self._max_attempt_bytes = max_attempt_bytes
         self._heads: dict[StreamKey, Head] = {}  # longest unused first
         self._gathering = _Batch()
@@ -122,7 +126,7 @@ class LogFiles:
         return {stream: head.next for stream, head in known.items() if head.next}
 
     async def read(self, key: AttemptKey, stream: int, offset: int, limit: int) -> bytes:
-        """Bytes from `offset` on, at most `limit`: up to the end of what is stored, or to a gap.
+        """Bytes from `offset` on, at most `limit`: up to the end of what is stored here, or to a gap.
 
         Raises: StoreUnavailable.
         """
@@ -141,16 +145,20 @@ class LogFiles:
             pieces.append((Place(row["segment"], row["position"] + at - row["start_off"]), length))
             at += length
         if pieces:
-            parts += await asyncio.to_thread(
-                lambda: [self._segments.read(place, length) for place, length in pieces]
-            )
+            parts += await asyncio.to_thread(self._read, pieces)
         return b"".join(parts)
 
     async def gaps(self, key: AttemptKey) -> list[Gap]:
-        """By stream and start."""
+        """By stream and start: what is gone for good, and what is `ELSEWHERE`."""
         async with pool.using(self._database.readers) as connection:
-            found = await connection.fetch(_GAPS, *key)
-        return [Gap(row["stream"], row["start_off"], row["end_off"], row["why"]) for row in found]
+            found = await connection.fetch(_CHUNKS_OF, *key)
+        segments = {row["segment"] for row in found} - {None}
+        here = await asyncio.to_thread(lambda: set(filter(self._segments.has, segments)))
+        return [
+            Gap(row["stream"], row["start_off"], row["end_off"], row["why"] or ELSEWHERE)
+            for row in found
+            if row["segment"] not in here
+        ]
 
     async def changed(self, key: AttemptKey, seen: Mapping[int, int], timeout_s: float) -> bool:
         """Wait until a stream of the attempt has bytes past `seen`, its offset by stream.
@@ -237,12 +245,12 @@ class LogFiles:
         async with pool.using(self._database.writers) as connection:
             await connection.fetchrow(
                 _RECORD,
+                self._database.term,
                 _encode(records.heads).decode(),
                 _encode(records.chunks).decode(),
                 _encode(records.grown).decode(),
                 len(records.heads),
                 len(records.chunks) + len(records.grown),
-                self._database.term,
             )
         self._heads.update(records.after)
         for key in {key for key, _ in records.after} & self._watched.keys():
@@ -269,6 +277,11 @@ class LogFiles:
         while len(self._heads) > CACHED_HEADS:
             del self._heads[next(iter(self._heads))]
         return known
+
+    def _read(self, pieces: Sequence[tuple[Place, int]]) -> list[bytes]:
+        """Up to the first of them that is not here."""
+        here = itertools.takewhile(lambda piece: self._segments.has(piece[0].segment), pieces)
+        return [self._segments.read(place, length) for place, length in here]
 
     def _forget(self, streams: Iterable[StreamKey]) -> None:
         for stream in streams:

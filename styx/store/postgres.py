@@ -15,14 +15,47 @@ STATEMENT_TIMEOUT_S: Final = 10.0
 WRITERS: Final = 3  # a turn, the logs, the lease
 
 
+class Pools:
+    """The connections of one process to its database."""
+
+    def __init__(self, writers: pool.Pool, readers: pool.Pool) -> None:
+        self.writers = writers
+        self.readers = readers
+
+    @classmethod
+    async def open(
+        cls,
+        url: str,
+        *,
+        pool_size: int = POOL_SIZE,
+        statement_timeout_s: float = STATEMENT_TIMEOUT_S,
+    ) -> Self:
+        """Migrate the database if need be. Raises: SetupError, when it cannot be used."""
+        await schema.prepare(url)
+        writers = await pool.open_pool(
+            url,
+            size=WRITERS,
+            statement_timeout_s=statement_timeout_s,
+            settings=pool.WRITE_SETTINGS,
+        )
+        readers = await pool.open_pool(url, size=pool_size, statement_timeout_s=statement_timeout_s)
+        return cls(writers, readers)
+
+    async def close(self) -> None:
+        for connections in (self.writers, self.readers):
+            with contextlib.suppress(StoreError), pool.translated():
+                await pool.close(connections)
+
+
 class Database:
     """One leader's database. `term` is its epoch: every write is fenced by it."""
 
-    def __init__(self, writers: pool.Pool, readers: pool.Pool, term: int) -> None:
+    def __init__(self, pools: Pools, term: int) -> None:
         self.term = term
-        self.query = Query(readers)
-        self.writers = writers
-        self.readers = readers
+        self.query = Query(pools.readers)
+        self.writers = pools.writers
+        self.readers = pools.readers
+        self._pools = pools
         self._leading = asyncio.Lock()  # a renewal must not meet a change of the term half-way
         self._unsure = False  # whether a write of ours, whose outcome is unknown, may still land
 
@@ -34,30 +67,27 @@ class Database:
         pool_size: int = POOL_SIZE,
         statement_timeout_s: float = STATEMENT_TIMEOUT_S,
     ) -> Self:
-        """Migrate the database if need be and take the lead in it.
+        """Open the database and take the lead in it, for a process that is no replica.
 
         Raises: SetupError, when it cannot be used or another server is alive in it.
         """
-        await schema.prepare(url)
-        async with contextlib.AsyncExitStack() as stack:
-            try:
-                writers = await pool.open_pool(
-                    url,
-                    size=WRITERS,
-                    statement_timeout_s=statement_timeout_s,
-                    settings=pool.WRITE_SETTINGS,
-                )
-                stack.callback(writers.terminate)
-                readers = await pool.open_pool(
-                    url, size=pool_size, statement_timeout_s=statement_timeout_s
-                )
-                stack.callback(readers.terminate)
-                async with pool.using(writers) as connection:
-                    term = await leader.take(connection, leader.Holder.current())
-            except StoreUnavailable as error:
-                raise SetupError(f"the database went away: {error}") from error
-            stack.pop_all()
-        return cls(writers, readers, term)
+        pools = await Pools.open(url, pool_size=pool_size, statement_timeout_s=statement_timeout_s)
+        me = leader.Holder.current()
+        try:
+            async with pool.using(pools.writers) as connection:
+                term = await leader.take(connection, me)
+                found = term is None and await leader.other(connection, me)
+        except StoreUnavailable as error:
+            await pools.close()
+            raise SetupError(f"the database went away: {error}") from error
+        if term is None:
+            await pools.close()
+            other = f" (process {found[1].pid} on {found[1].host})" if found else ""
+            raise SetupError(
+                f"another styx server{other} uses this database",
+                hint=f"stop it first; if its machine is gone, wait {leader.TTL_S:.0f} s",
+            )
+        return cls(pools, term)
 
     async def commit(self, delta: Delta) -> None:
         """See `engine.ports.Store.commit`."""
@@ -84,11 +114,12 @@ class Database:
         async with self._leading, pool.using(self.writers) as connection:
             await leader.renew(connection, self.term)
 
-    async def close(self) -> None:
-        """Release the lease, so that the next server need not wait, and the connections."""
+    async def release(self) -> None:
+        """Give up the lease, so that the next server need not wait. Never raises."""
         with contextlib.suppress(StoreError), pool.translated():
             async with asyncio.timeout(pool.CLOSE_S), pool.using(self.writers) as connection:
                 await leader.release(connection, self.term)
-        for connections in (self.writers, self.readers):
-            with contextlib.suppress(StoreError), pool.translated():
-                await pool.close(connections)
+
+    async def close(self) -> None:
+        await self.release()
+        await self._pools.close()

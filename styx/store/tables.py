@@ -128,7 +128,7 @@ class LogChunks(Table):
     stream = SmallInt()
     start_off = BigInt()
     end_off = BigInt()
-    segment = Integer(null=True)  # null is a gap
+    segment = BigInt(null=True)  # its term and its place in the term; null is a gap
     position = BigInt(null=True)
     why = Text()  # of a gap: spool_cap, disk_full, limit
 

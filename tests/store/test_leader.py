@@ -1,6 +1,7 @@
 """One leader: the lease keeps the second away, the fence keeps the first from writing on."""
 
 import asyncio
+import contextlib
 import os
 import subprocess
 import sys
@@ -8,12 +9,20 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
+import asyncpg
 import msgspec
 import pytest
 
+from styx.config import Logs
+from styx.core.ids import AttemptKey, TaskId
 from styx.errors import SetupError, StaleWrite, StoreUnavailable
+from styx.kit import uuid7
 from styx.store import leader
-from styx.store.postgres import Database
+from styx.store.election import Election
+from styx.store.exchange import Chunk, Leader
+from styx.store.logs import LogFiles
+from styx.store.pool import Connection
+from styx.store.postgres import Database, Pools
 from tests.support import made
 
 ROOT: Final = Path(__file__).parent.parent.parent
@@ -104,6 +113,134 @@ async def test_renewal_keeps_the_lease_alive(database: Database):
     await database.renew_lease()
     async with database.writers.acquire() as connection:
         assert await connection.fetchval("SELECT expires_at > now() + '9 s' FROM leader_lease")
+
+
+def an_election(pools: Pools, tmp_path: Path, name: str, token: str = "t") -> Election:
+    return Election(pools, Logs(), tmp_path / name, address=f"http://{name}", token=token)
+
+
+async def test_two_replicas_take_turns(database_url: str, tmp_path: Path):
+    pools = await Pools.open(database_url)
+    first, second = (an_election(pools, tmp_path, name) for name in ("first", "second"))
+    assert await first.leader() is None
+    assert await second.leader() is None
+    taken = await first.take()
+    assert taken is not None
+    assert await first.leader() is None, "it leads itself"
+    assert await second.leader() == Leader(taken[0].term, "http://first")
+    assert await second.take() is None
+    again = await first.take()
+    assert again is not None, "whose outcome may have been unknown"
+    await first.release(again[0])
+    assert await second.leader() is None
+    successor = await second.take()
+    assert successor is not None
+    assert successor[0].term == again[0].term + 1
+    assert await first.take() is None
+    for deposed, logs in (taken, again):
+        with pytest.raises(StaleWrite):
+            await deposed.commit(made.delta(made.agent()))
+        with pytest.raises(StaleWrite):
+            await deposed.renew_lease()
+        with pytest.raises(StoreUnavailable):
+            await logs.append([Chunk(AttemptKey(TaskId(uuid7.new()), 1, 0), 1, 0, b"late")])
+        await deposed.release()
+    assert await first.leader() == Leader(successor[0].term, "http://second")
+    await second.release(successor[0])
+    await pools.close()
+
+
+async def test_replicas_share_one_token(database_url: str, tmp_path: Path):
+    pools = await Pools.open(database_url)
+    first = an_election(pools, tmp_path, "first")
+    taken = await first.take()
+    assert taken is not None
+    stranger = an_election(pools, tmp_path, "stranger", token="another")
+    with pytest.raises(SetupError, match="another administrator's token") as refused:
+        await stranger.leader()
+    assert "STYX_TOKEN" in refused.value.hint
+    async with pools.readers.acquire() as connection:
+        assert '"another"' not in await connection.fetchval("SELECT holder FROM leader_lease")
+    await first.release(taken[0])
+    await pools.close()
+
+
+async def lock_waiters(connection: Connection) -> int:
+    return await connection.fetchval(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        " AND wait_event_type = 'Lock'"
+    )
+
+
+@pytest.mark.parametrize("write", ["commit", "logs", "renew", "release"])
+async def test_a_new_term_waits_for_each_write_of_the_old_and_lets_none_follow(
+    database: Database, database_url: str, tmp_path: Path, write: str
+):
+    """E8: each write holds the fence in share mode until it ends."""
+    agent, at = made.agent(), AttemptKey(TaskId(uuid7.new()), 1, 0)
+    logs = LogFiles(database, tmp_path)
+    writes = {
+        "commit": lambda: database.commit(made.delta(agent)),
+        "logs": lambda: logs.append([Chunk(at, 1, 0, b"data")]),
+        "renew": database.renew_lease,
+        "release": database.release,
+    }
+    held = {  # a row that the write wants after the fence
+        "commit": "SELECT 1 FROM agents FOR UPDATE",
+        "logs": "SELECT 1 FROM log_heads FOR UPDATE",
+        "renew": "SELECT 1 FROM leader_lease FOR UPDATE",
+        "release": "SELECT 1 FROM leader_lease FOR UPDATE",
+    }
+    if write == "commit":
+        await database.commit(made.delta(agent))
+        agent = made.next_version(agent, name="changed")
+    if write == "logs":
+        await logs.append([Chunk(at, 1, 0, b"da")])
+    async with database.readers.acquire() as blocker, database.readers.acquire() as watcher:
+        async with blocker.transaction():
+            await blocker.execute(held[write])
+            old = asyncio.create_task(writes[write]())
+            while await lock_waiters(watcher) < 1:
+                await asyncio.sleep(0.005)
+            new = asyncio.create_task(
+                watcher.fetchval("UPDATE leader_fence SET term = term + 1 RETURNING term")
+            )
+            while await lock_waiters(blocker) < 2:
+                assert not new.done(), "it did not wait for the write"
+                await asyncio.sleep(0.005)
+        await old
+        assert await new == database.term + 1
+    late = {
+        "commit": writes["commit"],
+        "logs": lambda: logs.append([Chunk(at, 1, 4, b"late")]),
+    }.get(write, database.renew_lease)
+    with pytest.raises((StaleWrite, StoreUnavailable)):
+        await late()
+    logs.close()
+
+
+async def test_a_leader_frozen_in_a_transaction_does_not_keep_the_lead(
+    database_url: str, tmp_path: Path
+):
+    """E9: its session is ended by the database, well before a lease is over."""
+    pools = await Pools.open(database_url, statement_timeout_s=1.0)
+    first, second = (an_election(pools, tmp_path, name) for name in ("first", "second"))
+    taken = await first.take()
+    assert taken is not None
+    async with pools.writers.acquire() as frozen:
+        await frozen.execute("BEGIN")
+        assert await frozen.fetchval(leader.FENCE, taken[0].term)
+        await execute(taken[0], "UPDATE leader_lease SET expires_at = now()")
+        successor = None
+        async with asyncio.timeout(30):
+            while successor is None:
+                with contextlib.suppress(StoreUnavailable):  # its own patience with locks
+                    successor = await second.take()
+        with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError)):
+            await frozen.execute("COMMIT")
+    assert successor[0].term == taken[0].term + 1
+    await second.release(successor[0])
+    await pools.close()
 
 
 async def test_after_an_unknown_outcome_nothing_is_committed_before_a_load(patient: Database):

@@ -240,9 +240,29 @@ async def test_a_damaged_segment_is_said(logs: LogFiles, tmp_path: Path):
     os.truncate(segment, 10)
     with pytest.raises(StoreUnavailable, match="shorter"):
         await logs.read(at, 1, 0, 9_000)
-    segment.unlink()
-    with pytest.raises(StoreUnavailable, match="cannot be read"):
-        await logs.read(at, 1, 0, 9_000)
+
+
+async def test_bytes_on_another_server_s_disk_are_a_gap_until_they_are_there(
+    database: Database, database_url: str, tmp_path: Path
+):
+    at, data = key(), os.urandom(20_000)
+    here = LogFiles(database, tmp_path / "here")
+    await put(here, at, 0, data[:10_000])
+    successor = await Database.open(database_url)
+    there = LogFiles(successor, tmp_path / "there")
+    await put(there, at, 10_000, data[10_000:])
+    assert await there.read(at, 1, 0, 20_000) == b""
+    assert await there.gaps(at) == [Gap(1, 0, 10_000, "not on this server")]
+    assert await there.read(at, 1, 10_000, 10_000) == data[10_000:]
+    assert await here.read(at, 1, 0, 20_000) == data[:10_000]
+    assert await here.gaps(at) == [Gap(1, 10_000, 20_000, "not on this server")]
+    for path in tmp_path.glob("here/*.log"):
+        path.rename(tmp_path / "there" / path.name)
+    assert await there.read(at, 1, 0, 20_000) == data
+    assert await there.gaps(at) == []
+    here.close()
+    there.close()
+    await successor.close()
 
 
 async def test_a_reader_is_woken_by_what_it_has_not_seen(logs: LogFiles):
@@ -285,27 +305,38 @@ async def test_no_change_is_missed_between_reading_and_waiting(logs: LogFiles):
 
 
 def test_segments_are_this_user_s_alone(tmp_path: Path):
-    segments = Segments(tmp_path / "logs", 100)
+    segments = Segments(tmp_path / "logs", 100, term=0)
     segments.append([b"secret"])
     assert (tmp_path / "logs").stat().st_mode & 0o777 == 0o700
     assert (tmp_path / "logs" / "00000001.log").stat().st_mode & 0o777 == 0o600
     segments.close()
 
 
-def test_segments_go_on_where_they_were(tmp_path: Path):
-    for number in range(7):
-        segments = Segments(tmp_path, 100)
-        places = segments.append([b"x" * 20, b"y" * 20])
-        assert places == [
-            Place(number // 3 + 1, number % 3 * 40),
-            Place(number // 3 + 1, number % 3 * 40 + 20),
-        ]
-        assert segments.read(places[1], 20) == b"y" * 20
-        segments.close()
+def test_each_server_writes_to_segments_of_its_own(tmp_path: Path):
+    """Though two think that they lead, in one directory, and even in one term."""
+    servers = [Segments(tmp_path, 100, term) for term in (5, 6, 6)]
+    blobs = [bytes([number]) * 20 for number in range(12)]
+    places = [servers[number % 3].append([blob])[0] for number, blob in enumerate(blobs)]
+    assert len(set(places)) == len(blobs)
+    assert {place.segment >> 24 for place in places} == {5, 6}
+    assert len({place.segment for place in places}) == 3
+    for reader in servers:
+        assert [reader.read(place, 20) for place in places] == blobs
+    for server in servers:
+        server.close()
+        with pytest.raises(StoreUnavailable, match="closed"):
+            server.append([b"late"])
+
+
+def test_a_segment_that_is_full_is_followed_by_another(tmp_path: Path):
+    segments = Segments(tmp_path, 100, term=0)
+    places = [segments.append([b"x" * 20, b"y" * 20])[1] for _ in range(7)]
+    assert places == [Place(number // 3 + 1, number % 3 * 40 + 20) for number in range(7)]
+    segments.close()
 
 
 def test_a_full_disk_is_unavailable_and_the_next_segment_is_new(tmp_path: Path):
-    segments = Segments(tmp_path, 1_000)
+    segments = Segments(tmp_path, 1_000, term=0)
     segments.append([b"a"])
     os.close(segments._file)
     segments._file = os.open(tmp_path / "00000001.log", os.O_RDONLY)  # as good as full
