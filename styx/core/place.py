@@ -53,6 +53,9 @@ class Line:
             task = self._draft.task(place.task_id)
             if task is None or task.state is not TaskState.READY:
                 continue
+            job = self._draft.job(task.job_id)
+            if job is not None and job.cancel_reason is not Reason.NONE:
+                continue  # its cancel goes in slices, and this one is in a later slice
             if task.not_before is None or task.not_before <= self._draft.now:
                 return task
         return None
