@@ -237,9 +237,12 @@ class Process:
             if self._thaw.when() >= until:
                 return
             self._thaw.cancel()
-        self._thaw = self.simulation.at(until, self._continue)
+        self._thaw = self.simulation.at(until, self.resume)
 
-    def _continue(self) -> None:
+    def resume(self) -> None:
+        """SIGCONT."""
+        if self._thaw is not None:
+            self._thaw.cancel()
         waiting, self.frozen, self._thaw = self.frozen, None, None
         for handle in sorted(waiting or (), key=lambda handle: handle.kind):
             self.simulation.schedule(handle, self.simulation.now())

@@ -195,6 +195,8 @@ class Channel:
         self._news = asyncio.Event()
         self._drained = asyncio.Event()
         self._gone = False
+        self.peer = ""  # the machine at the other end
+        self.on_heard: Callable[[str], None] = lambda _: None
         end.on_frames, end.on_end = self._received, self._news.set
         end.out.on_drained = self._drained.set
 
@@ -205,6 +207,7 @@ class Channel:
                 return None
             self._news.clear()
             await self._news.wait()
+        self.on_heard(self.peer)
         return self._frames.popleft()
 
     async def send(self, frame: bytes) -> None:
@@ -286,6 +289,7 @@ class Network:
 
         def accepted(frames: list[bytes]) -> None:
             channel = Channel(server)
+            channel.peer = client.machine
             server.send(_PONG)
             process.start(accept, channel)
             if frames[1:]:

@@ -6,6 +6,7 @@ and `MemoryLogs` are one server's view of it, the twins of `styx.store.postgres.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
@@ -21,9 +22,11 @@ from styx.core.ids import AgentId, AttemptKey, JobId, SpecId, TaskId
 from styx.core.job import Job, JobState
 from styx.core.spec import TaskSpec
 from styx.core.task import Task, TaskState
+from styx.engine.ports import Leader, Store
 from styx.errors import (
     IllegalTransition,
     StaleWrite,
+    StoreError,
     StoreUnavailable,
     WireMismatch,
     WriteRefused,
@@ -33,6 +36,7 @@ from styx.store.exchange import Chunk, Gap, LiveRows
 from styx.store.leader import TTL_S
 from styx.store.logplan import LIMIT, STREAMS
 from styx.store.logs import MAX_ATTEMPT_BYTES, MAX_OFFSET
+from styx.store.pool import CLOSE_S
 
 T = TypeVar("T")
 StreamKey = tuple[AttemptKey, int]
@@ -43,10 +47,15 @@ _FINAL: Final = {
 }
 
 
+def _never(_: str) -> bool:
+    return False
+
+
 class Lease(NamedTuple):
     term: int
     holder: str
     expires_at: float  # on the database's clock
+    address: str = ""
 
 
 class Write(NamedTuple):
@@ -79,13 +88,15 @@ class Tables:
 
     # --- leadership ---------------------------------------------------------------------------
 
-    def take(self, holder: str) -> int | None:
-        """Begin a new term; None while another's lease lives."""
+    def take(
+        self, holder: str, address: str = "", dead: Callable[[str], bool] = _never
+    ) -> int | None:
+        """Begin a new term; None while the lease of another, who is not known to be `dead`, lives."""
         lease = self.lease
-        if lease.expires_at > self.clock() and lease.holder != holder:
+        if lease.expires_at > self.clock() and lease.holder != holder and not dead(lease.holder):
             return None
         self.term += 1
-        self.lease = Lease(self.term, holder, self.clock() + TTL_S)
+        self.lease = Lease(self.term, holder, self.clock() + TTL_S, address)
         return self.term
 
     def renew(self, term: int) -> None:
@@ -342,6 +353,41 @@ class MemoryLogs:
             return await self._store.line.call(lambda: tables.append(term, items))
         except StaleWrite as error:
             raise StoreUnavailable(f"another server writes these logs: {error}") from error
+
+
+class MemoryElection:
+    """`engine.ports.Election` of one replica: `holder` names its process, `HOST:NUMBER`."""
+
+    def __init__(self, tables: Tables, line: Line, holder: str, address: str) -> None:
+        self._tables = tables
+        self._line = line
+        self._holder = holder
+        self._address = address
+
+    async def take(self) -> tuple[MemoryStore, MemoryLogs] | None:
+        term = await self._line.call(
+            lambda: self._tables.take(self._holder, self._address, self._dead)
+        )
+        if term is None:
+            return None
+        store = MemoryStore(self._tables, self._line, term)
+        return store, MemoryLogs(store)
+
+    async def leader(self) -> Leader | None:
+        lease = await self._line.call(self._tables.leader)
+        if lease is None or lease.holder == self._holder or self._dead(lease.holder):
+            return None
+        return Leader(lease.term, lease.address)
+
+    async def release(self, store: Store) -> None:
+        with contextlib.suppress(StoreError, TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                await self._line.call(lambda: self._tables.release(store.term))
+
+    def _dead(self, holder: str) -> bool:
+        """An earlier process of this very machine."""
+        host = self._holder.partition(":")[0]
+        return holder.partition(":")[0] == host and holder != self._holder
 
 
 def _check(stream: int, start: int, end: int) -> None:

@@ -1,0 +1,335 @@
+"""Planted bugs: each breaks one rule of the product, or of the database, and must be caught.
+
+A bug is a list of patches (owner, name, replacement). Two rules that hide each other's absence are
+broken together. `hunt` tries seeds until an invariant complains.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from typing import Any, Final, NamedTuple
+from unittest import mock
+
+from msgspec.structs import replace
+
+from styx.agent.duties import Duties, Lease
+from styx.agent.session import Session
+from styx.agent.spool import Stream
+from styx.core import dag, lifecycle, machine, match, place, policy, roster
+from styx.core.agent import AgentState
+from styx.core.attempt import AttemptState
+from styx.core.room import Room
+from styx.core.task import Reason, TaskState
+from styx.core.world import World
+from styx.engine import detector, lease, timers
+from styx.engine.links import Links
+from styx.engine.loop import Engine
+from styx.engine.reports import Reports
+from styx.engine.streams import Streams
+from styx.errors import StoreUnavailable
+from styx.wire import agent as wire
+from tests.sim import trial
+from tests.sim.machine_model import Machine
+from tests.sim.plan import draw
+from tests.sim.store import MemoryStore, Tables
+
+Patch = tuple[Any, str, Any]
+CHUNK: Final = 25
+
+
+def _nothing(*_: object, **__: object) -> None:
+    pass
+
+
+async def _nothing_soon(*_: object, **__: object) -> None:
+    pass
+
+
+# --- the database ---------------------------------------------------------------------------------
+
+
+def _append_anything(self: Tables, term: int, chunk: Any) -> int:
+    stream = (chunk.key, chunk.stream)
+    self.logs.setdefault(stream, bytearray()).extend(chunk.data)
+    self.on_log(term, stream, len(self.logs[stream]) - len(chunk.data), chunk.data)
+    return self.next(stream)
+
+
+async def _load_without_fence(self: MemoryStore) -> Any:
+    self._unsure = False
+    return await self.line.call(self.tables.load)
+
+
+# --- the server -----------------------------------------------------------------------------------
+
+_exited, _satisfied, _verdict = lifecycle.exited, dag.satisfied, policy.verdict
+
+
+def _late_result_wins(draft: Any, event: Any) -> None:
+    attempt = draft.attempt(event.key)
+    if attempt and attempt.state is AttemptState.LOST and event.exit.code == 0:
+        draft.put_attempt(replace(attempt, state=AttemptState.SUCCEEDED, exit=event.exit))
+    else:
+        _exited(draft, event)
+
+
+def _lost_satisfies(on: Any, state: Any, how: Any) -> bool:
+    return state is TaskState.LOST or _satisfied(on, state, how)
+
+
+def _failure_satisfies(on: Any, state: Any, how: Any) -> bool:
+    return state is TaskState.FAILED or _satisfied(on, state, how)
+
+
+def _as_if(spec: dict[str, Any]) -> Callable[..., Any]:
+    """Decide as for another spec."""
+
+    def verdict(task: Any, attempt: Any, how: Any) -> Any:
+        return _verdict(replace(task, spec=replace(task.spec, **spec)), attempt, how)
+
+    return verdict
+
+
+async def _ack_first(self: Reports, reports: Any, logs_stored: Any = lambda _: False) -> None:
+    reports = list(reports)
+    for report in reports:
+        self._acknowledge(report)
+    await _post(self, reports, logs_stored)
+
+
+_post = Reports.post
+_detector = detector.Detector.__init__
+
+
+def _no_grace(self: Any, links: Any, **fields: Any) -> None:
+    _detector(self, links, **{**fields, "start_s": float("-inf")})
+
+
+def _look_without_stall(self: Any, agents: Any, now_s: float) -> Any:
+    self._looked_s = now_s
+    return _look(self, agents, now_s)
+
+
+_look = detector.Detector.look
+
+
+def _takes_anybody(agent: Any, wanted: Any) -> bool:
+    return agent.state is not AgentState.GONE and match.why_never(wanted, agent) is None
+
+
+def _cancel_forgets(draft: Any, task: Any, reason: Any, *, force: bool) -> None:
+    _cancel(draft, task, reason, force=force)
+    for attempt in draft.members(task) if task.state is TaskState.ACTIVE else ():
+        if attempt.state is AttemptState.ASSIGNED:
+            lifecycle.end(draft, attempt, AttemptState.REJECTED, Reason.CANCELLED)
+
+
+_cancel = lifecycle.cancel
+
+
+def _judged_by_wish(exit_: Any, stop_reason: Any) -> Any:
+    return _judge(replace(exit_, signalled=bool(stop_reason)), stop_reason)
+
+
+_judge = lifecycle.judge
+
+
+def _logs_always_stored(self: Streams, report: Any) -> bool:
+    return True
+
+
+async def _ack_bytes_first(self: Streams, batch: Any) -> None:
+    for message in batch:
+        if isinstance(message, wire.Log):
+            self._link.send(
+                wire.LogOk(message.key, message.stream, message.offset + len(message.data))
+            )
+    try:
+        await asyncio.sleep(0)
+        await _store(self, batch[: len(batch) // 2])
+    except StoreUnavailable:
+        pass
+
+
+_store = Streams._store
+_apply = World.apply
+_load = World.load
+
+
+def _load_forgets(*which: int) -> Any:
+    """A world that is loaded without some of what the database says."""
+
+    def load(*parts: Any) -> World:
+        return _load(*(type(p)() if n in which else p for n, p in enumerate(parts)))
+
+    return staticmethod(load)
+
+
+async def _turn_believes(self: Engine, batch: Any) -> None:
+    """A failed commit is taken for a good one."""
+    commit = self.store.commit
+
+    async def believed(delta: Any) -> None:
+        with contextlib.suppress(StoreUnavailable):
+            await commit(delta)
+        self.store._unsure = False  # type: ignore[attr-defined]
+
+    with mock.patch.object(self.store, "commit", believed):
+        await _turn(self, batch)
+
+
+_turn = Engine._turn
+
+# --- the agent ------------------------------------------------------------------------------------
+
+_assign, _start = Duties.assign, Machine.start
+
+
+def _assign_again(self: Duties, assign: Any, lease_: Any) -> None:
+    entry = self._roster.get(assign.key)
+    if entry is not None and entry.order is None:
+        self._roster.remove(assign.key)
+    _assign(self, assign, lease_)
+
+
+def _start_again(self: Machine, order: Any) -> None:
+    self.journal.pop(order["k"], None)
+    _start(self, order)
+
+
+def _forget_at_once(self: Session, entry: Any) -> None:
+    _report(self, entry)
+    if not entry.live:
+        self._duties.forget(entry.key)
+
+
+_report = Session.report
+
+
+def _stop_without_tombstone(self: Machine, order: Any) -> None:
+    if order["k"] in self.tasks:
+        _stop_or_void(self, order)
+
+
+_stop_or_void = Machine._stop_or_void
+
+
+def _ever(*_: object) -> float:
+    return float("inf")
+
+
+def _none(*_: object) -> None:
+    return None
+
+
+async def _beat_deaf(self: Session) -> None:
+    with mock.patch.object(type(self), "abort", _nothing):
+        await asyncio.sleep(1e9)
+
+
+def _restart_from_zero(self: Stream, offset: int) -> None:
+    self.sent = self.acked = 0
+
+
+BUGS: Final[dict[str, list[Patch]]] = {
+    "no database fence": [(Tables, "fence", _nothing)],
+    "idempotency key not unique": [(Tables, "_unique", _nothing)],
+    "log append ignores offset": [(Tables, "_append", _append_anything)],
+    "lease taken while it lives": [(Tables, "leader", _none), (lease, "MARGIN_S", -1e3)],
+    "unknown commit not fenced": [(MemoryStore, "load", _load_without_fence)],
+    "unknown commit believed": [(Engine, "_turn", _turn_believes)],
+    "late result overrides lost": [(lifecycle, "exited", _late_result_wins)],
+    "acknowledged before commit": [(Reports, "post", _ack_first)],
+    "at most once retried": [(policy, "Delivery", mock.MagicMock())],
+    "child unlocked by lost parent": [(dag, "satisfied", _lost_satisfies)],
+    "child unlocked by failed parent": [(dag, "satisfied", _failure_satisfies)],
+    "skipped too early": [(dag, "satisfied", lambda *_: False)],
+    "no failover grace": [(detector.Detector, "__init__", _no_grace)],
+    "no brake": [(detector.Detector, "_brake", lambda *_: False)],
+    "silence never noticed": [(detector.Detector, "_link_event", _none)],
+    "directives on edges only": [(Links, "redrive_one", _nothing)],
+    "cancel forgets, no stop reply": [
+        (lifecycle, "cancel", _cancel_forgets),
+        (Links, "remind", _nothing),
+    ],
+    "stale leader acknowledges": [
+        (Engine, "leading", property(lambda self: True)),
+        (lease.Lease, "valid", property(lambda self: True)),
+        (lease.Lease, "left_s", property(lambda self: 1e3)),
+    ],
+    "suspects are assigned to": [(place, "takes", _takes_anybody)],
+    "exit judged by the wish": [(lifecycle, "judge", _judged_by_wish)],
+    "retries without end": [(lifecycle, "verdict", _as_if({"retries": 99}))],
+    "infra retries without end": [(lifecycle, "verdict", _as_if({"infra_retries": 99}))],
+    "backoff not waited for": [(lifecycle, "later", lambda now, _: now)],
+    "fail fast forgets": [(lifecycle, "cancel_job", _nothing)],
+    "room not counted": [(Room, "take", _nothing), (Room, "give", _nothing)],
+    "any move allowed": [(machine, "check", _nothing), (lifecycle, "TERMINAL", frozenset())],
+    "logs complete too soon": [(Streams, "_logs_stored", _logs_always_stored)],
+    "bytes acknowledged first": [(Streams, "_store", _ack_bytes_first)],
+    "absent attempts kept": [(roster, "_absent", _nothing)],
+    "settled needs not loaded": [(World, "load", _load_forgets(4))],
+    "tallies not loaded": [(World, "load", _load_forgets(5))],
+    "deadlines forgotten": [(timers.Timers, "run", lambda self: asyncio.sleep(1e9))],
+    "cancel of a job not swept": [(lifecycle, "sweep", _nothing)],
+    "assign not deduplicated": [
+        (Duties, "assign", _assign_again),
+        (Machine, "start", _start_again),
+    ],
+    "stale assign started": [(Lease, "start_until", _ever)],
+    "exclusive lease not kept": [(Machine, "_lease_end", _none)],
+    "timeout not kept": [(Machine, "_timeout_at", _none)],
+    "forgets before it is told": [(Session, "report", _forget_at_once)],
+    "stop leaves no tombstone": [(Machine, "_stop_or_void", _stop_without_tombstone)],
+    "reports said once": [(Session, "_resend", _nothing)],
+    "deaf to silence": [(Session, "_beat", _beat_deaf)],
+    "stop after sync ignored": [(Duties, "stop", _nothing)],
+    "bytes sent from zero": [
+        (Stream, "restart", _restart_from_zero),
+        (Tables, "_append", _append_anything),
+    ],
+}
+
+
+@contextlib.contextmanager
+def planted(name: str) -> Iterator[None]:
+    """The product with that bug; with "", as it is."""
+    with contextlib.ExitStack() as stack:
+        for owner, attribute, replacement in BUGS.get(name, ()):
+            stack.enter_context(mock.patch.object(owner, attribute, replacement))
+        yield
+
+
+class Catch(NamedTuple):
+    name: str
+    seed: int | None
+    text: str
+    cpu_s: float
+
+
+def _hunted(name: str, within: int) -> Catch:
+    began = time.process_time()
+    with planted(name):
+        for seed in range(within):
+            # A bug may end the run in any way: whatever does not go well is a catch.
+            violation = trial.run(draw(seed)).violation
+            if violation is not None:
+                return Catch(name, seed, str(violation), time.process_time() - began)
+    return Catch(name, None, "not caught", time.process_time() - began)
+
+
+def hunt(names: Sequence[str], *, within: int, jobs: int) -> int:
+    """Print the first seed that exposes each. Returns 1 if one was not caught."""
+    with ProcessPoolExecutor(jobs, initializer=trial.quiet) as pool:
+        missed = 0
+        for catch in pool.map(partial(_hunted, within=within), names):
+            where = "MISSED" if catch.seed is None else f"seed {catch.seed}"
+            print(
+                f"{catch.name:32} {where:10} {catch.text[:140]} ({catch.cpu_s:.1f} s)", flush=True
+            )
+            missed += catch.seed is None
+    print(f"{len(names)} planted, {missed} missed")
+    return 1 if missed else 0

@@ -1,0 +1,198 @@
+"""The faults, each done to a running trial. A kind's name is its function's."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from tests.sim.line import DATABASE
+from tests.sim.network import FOREVER
+from tests.sim.plan import Fault
+
+if TYPE_CHECKING:
+    from tests.sim.machine_model import Machine
+    from tests.sim.trial import Trial
+
+MOST_STOPPED_S: Final = 4.0  # of a supervisor: what the margin of an exclusive lease allows for
+
+
+def inflict(trial: "Trial", fault: Fault) -> None:
+    trial.simulation.note("fault", fault.kind, fault.who)
+    _KINDS[fault.kind](trial, fault)
+
+
+def _machine(trial: "Trial", fault: Fault) -> "Machine":
+    return trial.machines[fault.who % len(trial.machines)]
+
+
+def _server(trial: "Trial", fault: Fault):
+    return trial.servers[fault.who % len(trial.servers)]
+
+
+def _ways(trial: "Trial", fault: Fault, one: str, others: Sequence[str]) -> None:
+    """Block both directions, or one."""
+    for other in others:
+        if fault.dice < 0.75:
+            trial.network.block(one, other, fault.seconds)
+        if fault.dice > 0.25:
+            trial.network.block(other, one, fault.seconds)
+
+
+def cut(trial: "Trial", fault: Fault) -> None:
+    """Connections break; each end learns of it within the fault's time."""
+    random = trial.simulation.random
+    machine = _machine(trial, fault).name
+    for connection in trial.network.connections:
+        if connection.client.machine == machine:
+            scale = (0.01, 1.0, fault.seconds)[int(fault.dice * 3)]
+            connection.cut((scale * random.random(), scale * random.random()))
+
+
+def half_open(trial: "Trial", fault: Fault) -> None:
+    """Connections break, and one end or both are never told."""
+    machine = _machine(trial, fault).name
+    for connection in trial.network.connections:
+        if connection.client.machine == machine:
+            one, other = fault.dice < 0.6, fault.dice > 0.4
+            connection.cut((FOREVER if one else 0.1, FOREVER if other else 0.1))
+
+
+def block(trial: "Trial", fault: Fault) -> None:
+    servers = [server.name for server in trial.servers]
+    if fault.dice * 10 % 1 < 0.3:
+        servers = [_server(trial, fault).name]
+    _ways(trial, fault, _machine(trial, fault).name, servers)
+
+
+def block_all(trial: "Trial", fault: Fault) -> None:
+    for machine in trial.machines:
+        _ways(trial, fault, machine.name, [server.name for server in trial.servers])
+
+
+def crash_link(trial: "Trial", fault: Fault) -> None:
+    trial.invariants.crashed.add(_machine(trial, fault).name)
+    _machine(trial, fault).crash_link()
+
+
+def crash_supervisor(trial: "Trial", fault: Fault) -> None:
+    trial.invariants.crashed.add(_machine(trial, fault).name)
+    _machine(trial, fault).crash_supervisor()
+
+
+def pause_link(trial: "Trial", fault: Fault) -> None:
+    _machine(trial, fault).pause_link(fault.seconds)
+
+
+def pause_supervisor(trial: "Trial", fault: Fault) -> None:
+    _machine(trial, fault).pause_supervisor(min(fault.seconds, MOST_STOPPED_S))
+
+
+def reboot(trial: "Trial", fault: Fault) -> None:
+    machine = _machine(trial, fault)
+    trial.forgets(machine)
+    machine.reboot()
+
+
+def power_off(trial: "Trial", fault: Fault) -> None:
+    machine = _machine(trial, fault)
+    trial.forgets(machine)
+    machine.power_off()
+    trial.simulation.after(fault.seconds, machine.boot)
+
+
+def wipe(trial: "Trial", fault: Fault) -> None:
+    machine = _machine(trial, fault)
+    trial.forgets(machine)
+    machine.wipe()
+
+
+def full(trial: "Trial", fault: Fault) -> None:
+    machine = _machine(trial, fault)
+    machine.full = "its disk is full"
+    trial.simulation.after(fault.seconds, machine.make_room)
+
+
+def crash_server(trial: "Trial", fault: Fault) -> None:
+    server = _server(trial, fault)
+    server.crash()
+    trial.simulation.after(0.2 + fault.seconds, server.boot)
+
+
+def stop_server(trial: "Trial", fault: Fault) -> None:
+    server = _server(trial, fault)
+    server.stop()
+    trial.simulation.after(8.0 + fault.seconds, trial.again, server)
+
+
+def pause_server(trial: "Trial", fault: Fault) -> None:
+    process = _server(trial, fault).process
+    if process is not None:
+        process.pause(fault.seconds)
+
+
+def cut_database(trial: "Trial", fault: Fault) -> None:
+    _ways(trial, fault, _server(trial, fault).name, [DATABASE])
+
+
+def outage(trial: "Trial", fault: Fault) -> None:
+    until = trial.simulation.now() + fault.seconds
+    trial.weather.out_until = max(trial.weather.out_until, until)
+
+
+def refuse(trial: "Trial", fault: Fault) -> None:
+    trial.weather.refuse = 0.3 * fault.dice
+    trial.simulation.after(fault.seconds, setattr, trial.weather, "refuse", 0.0)
+
+
+def lose(trial: "Trial", fault: Fault) -> None:
+    trial.weather.lose = 0.3 * fault.dice
+    trial.simulation.after(fault.seconds, setattr, trial.weather, "lose", 0.0)
+
+
+def stall(trial: "Trial", fault: Fault) -> None:
+    trial.weather.stall = 0.3 * fault.dice
+    trial.simulation.after(fault.seconds, setattr, trial.weather, "stall", 0.0)
+
+
+def refuse_connects(trial: "Trial", fault: Fault) -> None:
+    trial.network.refusals = fault.dice
+    trial.simulation.after(fault.seconds, setattr, trial.network, "refusals", 0.0)
+
+
+def jump(trial: "Trial", fault: Fault) -> None:
+    """An agent's wall clock is set, by up to a day. (Of servers: redrive and backoff wait for it.)"""
+    _machine(trial, fault).clock.jump((fault.dice - 0.5) * 2 * 86_400)
+
+
+def drain(trial: "Trial", fault: Fault) -> None:
+    agent_id = _machine(trial, fault).agent_id
+    trial.client.drain(agent_id, drain=True)
+    trial.simulation.after(fault.seconds, trial.resume, agent_id)
+
+
+_KINDS: Final = {
+    kind.__name__: kind
+    for kind in (
+        cut,
+        half_open,
+        block,
+        block_all,
+        crash_link,
+        crash_supervisor,
+        pause_link,
+        pause_supervisor,
+        reboot,
+        power_off,
+        wipe,
+        full,
+        crash_server,
+        stop_server,
+        pause_server,
+        cut_database,
+        outage,
+        refuse,
+        lose,
+        stall,
+        refuse_connects,
+        jump,
+        drain,
+    )
+}

@@ -1,0 +1,198 @@
+"""What one seed does: its site, its work and its faults, all drawn before anything runs.
+
+A fault is a row of a list, so that a failing seed can be shrunk by taking rows away. What is drawn of
+each kind differs from seed to seed ("swarm"): many faults of few kinds find what few of all do not.
+"""
+
+import random
+from typing import Final, NamedTuple
+
+import msgspec
+
+from styx.core.spec import (
+    Delivery,
+    JobSpec,
+    Need,
+    On,
+    OnFailure,
+    Priority,
+    Requirements,
+    TaskSpec,
+)
+
+GIB: Final = 1 << 30
+
+
+class Fault(NamedTuple):
+    at: float
+    kind: str
+    who: int  # which agent or server, modulo their number
+    seconds: float
+    dice: float  # decides the rest
+
+    def __str__(self) -> str:
+        return f"{self.at:7.1f} {self.kind} {self.who} for {self.seconds:.1f} ({self.dice:.3f})"
+
+
+class Work(NamedTuple):
+    """A submission, with what its client does about it."""
+
+    at: float
+    spec: JobSpec
+    cancel_after: float | None  # seconds; of the job, or of one of its tasks
+    cancel_one: bool
+    force: bool
+    again_after: float | None  # seconds; another caller submits the same under the same key
+
+
+class Plan(msgspec.Struct, frozen=True):
+    seed: int
+    servers: int
+    agents: int
+    faults_s: float  # how long faults go on
+    lost_after_s: float
+    suspect_after_s: float
+    latency_s: float
+    clock_error: float
+    poll_s: float  # of the followers
+    bound_turn: bool  # a turn does little
+    tiny: bool  # frames, pages and queues hold little
+    cancel_in_window: float  # share of attempts whose cancel comes just as they are assigned
+    works: tuple[Work, ...]
+    faults: tuple[Fault, ...]
+
+
+# Kind: relative frequency, longest and how long it lasts typically (seconds).
+KINDS: Final = {
+    "cut": (4.0, 30.0),
+    "half_open": (3.0, 60.0),
+    "block": (4.0, 150.0),
+    "block_all": (1.5, 160.0),
+    "crash_link": (4.0, 5.0),
+    "crash_supervisor": (2.0, 3.0),
+    "pause_link": (3.0, 120.0),
+    "pause_supervisor": (1.5, 4.0),
+    "reboot": (1.0, 20.0),
+    "power_off": (0.7, 120.0),
+    "wipe": (0.5, 10.0),
+    "full": (0.7, 30.0),
+    "crash_server": (4.0, 10.0),
+    "stop_server": (1.5, 5.0),
+    "pause_server": (3.0, 30.0),
+    "cut_database": (3.0, 40.0),
+    "outage": (1.5, 20.0),
+    "refuse": (2.0, 60.0),
+    "lose": (4.0, 100.0),
+    "stall": (2.0, 60.0),
+    "refuse_connects": (1.0, 30.0),
+    "jump": (1.0, 1.0),
+    "drain": (1.5, 60.0),
+}
+
+
+def draw(seed: int, *, deep: bool = True) -> Plan:
+    dice = random.Random(f"plan {seed}")
+    agents = dice.choice((1, 2, 2, 3, 3, 4)) if deep else dice.choice((1, 2, 3))
+    faults_s = dice.uniform(250, 400) if deep else dice.uniform(40, 90)
+    lost_after_s = dice.choice((60.0, 60.0, 90.0, 150.0))
+    return Plan(
+        seed=seed,
+        servers=dice.choice((1, 2, 2, 2)),
+        agents=agents,
+        faults_s=faults_s,
+        lost_after_s=lost_after_s,
+        suspect_after_s=15.0,
+        latency_s=dice.choice((0.0005, 0.005, 0.05, 0.3)),
+        clock_error=dice.choice((0.0, 0.002, 0.005)),
+        poll_s=dice.choice((1.0, 2.0)),
+        bound_turn=dice.random() < 0.3,
+        tiny=dice.random() < 0.3,
+        cancel_in_window=dice.choice((0.0, 0.0, 0.05, 0.2)),
+        works=tuple(_works(dice, faults_s, deep=deep)),
+        faults=tuple(_faults(dice, faults_s)),
+    )
+
+
+def _faults(dice: random.Random, faults_s: float) -> list[Fault]:
+    kinds = {kind: weight for kind, (weight, _) in KINDS.items() if dice.random() < 0.4}
+    if not kinds or dice.random() < 0.05:
+        return []
+    rate = dice.choice((0.01, 0.03, 0.06, 0.12))  # of a second
+    weights = [weight * dice.choice((0.3, 1.0, 3.0)) for weight in kinds.values()]
+    at = dice.expovariate(rate)
+    faults: list[Fault] = []
+    while at < faults_s:
+        kind = dice.choices(list(kinds), weights)[0]
+        seconds = KINDS[kind][1] * dice.random() ** dice.choice((1, 2))
+        faults.append(Fault(at, kind, dice.randrange(12), seconds, dice.random()))
+        at += dice.expovariate(rate)
+    return faults
+
+
+def _works(dice: random.Random, faults_s: float, *, deep: bool) -> list[Work]:
+    number = dice.choice((3, 5, 8)) if deep else dice.choice((1, 2, 3))
+    exclusive = dice.choice((0.0, 0.2, 0.8))
+    once = dice.choice((0.0, 0.2, 0.5))
+    noise = dice.choice((0.0, 0.3, 1.0))
+    long = dice.choice((3.0, 10.0, 40.0))
+    works: list[Work] = []
+    for n in range(number):
+        spec = _job(dice, n, exclusive, once, noise, long)
+        cancel = dice.random() < 0.25
+        works.append(
+            Work(
+                at=dice.uniform(0, faults_s * 0.7) if n else 0.5,
+                spec=spec,
+                cancel_after=dice.uniform(0, 60) if cancel else None,
+                cancel_one=dice.random() < 0.5,
+                force=dice.random() < 0.3,
+                again_after=dice.choice((None, None, 0.0, 0.5, 60.0)),
+            )
+        )
+    return works
+
+
+def _job(
+    dice: random.Random, n: int, exclusive: float, once: float, noise: float, long: float
+) -> JobSpec:
+    specs: list[TaskSpec] = []
+    for t in range(dice.choice((1, 2, 3, 5))):
+        needs = tuple(
+            Need(other.name, dice.choice((On.SUCCESS, On.SUCCESS, On.DONE, On.FAILURE)))
+            for other in specs
+            if dice.random() < 0.35
+        )
+        gang = dice.random() < 0.12
+        specs.append(
+            TaskSpec(
+                name=f"t{t}",
+                argv=_program(dice, noise, long),
+                requirements=Requirements(
+                    cpus_milli=dice.choice((500, 1_000, 2_000)),
+                    memory_bytes=dice.choice((0, GIB)),
+                ),
+                num_nodes=2 if gang else 1,
+                priority=dice.choice(list(Priority)),
+                needs=needs,
+                retries=dice.choice((0, 0, 1, 3)),
+                infra_retries=dice.choice((0, 1, 3, 3)),
+                timeout_s=dice.choice((None, None, 5.0, 60.0)),
+                queue_timeout_s=dice.choice((None, None, None, 60.0)),
+                grace_s=dice.choice((1.0, 3.0, 8.0)),
+                delivery=Delivery.AT_MOST_ONCE if dice.random() < once else Delivery.AT_LEAST_ONCE,
+                exclusive=dice.random() < exclusive,
+                array_count=dice.choice((None, None, None, 2, 4)) if not gang else None,
+            )
+        )
+    return JobSpec(f"job{n}", tuple(specs), dice.choice(list(OnFailure)))
+
+
+def _program(dice: random.Random, noise: float, long: float) -> tuple[str, ...]:
+    """What the simulated kernel runs: see `tests.sim.kernel`."""
+    seconds = dice.expovariate(1 / long)
+    code = dice.choice((0, 0, 0, 0, 1, 3))
+    out = int(dice.expovariate(1 / 2_000)) if dice.random() < noise else 0
+    if out and dice.random() < 0.05:
+        out *= 200
+    err = int(dice.expovariate(1 / 300)) if dice.random() < noise else 0
+    return ("work", f"{seconds:.3f}", str(code), str(out), str(err))

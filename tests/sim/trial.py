@@ -1,0 +1,384 @@
+"""One seed from its beginning to its verdict: a site, its work, its faults, then peace, then the reckoning."""
+
+import asyncio
+import contextlib
+import gc
+import random
+import shutil
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+from unittest import mock
+
+from styx.agent import proc
+from styx.config import Scheduler
+from styx.core import attempt as attempts
+from styx.core import task as tasks
+from styx.core.agent import AgentState, Capacity
+from styx.core.attempt import Attempt
+from styx.core.ids import AgentId, AttemptKey
+from styx.core.job import JobState
+from styx.core.world import World
+from styx.engine import links, loop, replica, streams
+from styx.engine.loop import Engine
+from styx.kit import uuid7
+from styx.store import rows
+from styx.wire import agent as wire
+from tests.sim import faults
+from tests.sim.client import Client
+from tests.sim.invariants import Invariants
+from tests.sim.ledger import Ledger
+from tests.sim.line import Weather
+from tests.sim.loop import Clock, Simulation, Violation
+from tests.sim.machine_model import SPOOL_BYTES, Machine
+from tests.sim.network import Network
+from tests.sim.plan import GIB, Plan
+from tests.sim.server import Server
+from tests.sim.store import Tables, Write
+
+PEACE_S: Final = 1_800.0  # L-1
+CONNECTED_WITHIN_S: Final = 60.0  # L-3: backoff of 15 s twice, a session's timeouts, and a margin
+LOOK_EVERY_S: Final = 5.0
+KILLED_WITHIN_S: Final = (
+    5.0 + 8.0 + 60.0 + 5.0
+)  # I-11: redrive, the longest grace, the kill, a look
+SHM: Final = Path("/dev/shm")
+
+
+class Result(NamedTuple):
+    seed: int
+    violation: Violation | None
+    digest: str
+    steps: int
+    virtual_s: float
+    commits: int
+    tasks: int
+    history: list[str]
+
+
+class Ids:
+    """UUIDv7 in the order of their making, of the seed's own."""
+
+    def __init__(self, simulation: Simulation) -> None:
+        self._simulation = simulation
+        self._made = 0
+
+    def take(self, n: int) -> tuple[str, int]:
+        ms = int((1_767_225_600 + self._simulation.now()) * 1_000)
+        text = f"{ms:012x}"
+        first = (self._made << 20) | self._simulation.random.getrandbits(20)
+        self._made += n
+        return f"{text[:8]}-{text[8:]}-7000-8000-", first
+
+
+class Trial:
+    def __init__(self, plan: Plan, directory: Path) -> None:
+        simulation = self.simulation = Simulation(plan.seed)
+        self.plan = plan
+        self.network = Network(simulation, mean_latency_s=plan.latency_s)
+        self.tables = Tables(simulation.now)
+        self.ledger = Ledger()
+        self.weather = Weather()
+        self.invariants = Invariants(
+            simulation, self.tables, self.ledger, lost_after_s=plan.lost_after_s
+        )
+        self.invariants.spool_cap = SPOOL_BYTES
+        self.peace = False
+        scheduler = Scheduler(
+            suspect_after_s=plan.suspect_after_s,
+            lost_after_s=plan.lost_after_s,
+            retry_base_s=2.0,
+            retry_cap_s=20.0,
+        )
+        self.servers = [
+            Server(
+                simulation,
+                f"server{n}",
+                self.network,
+                self.tables,
+                self.weather,
+                scheduler,
+                self._clock(wall_s=0.5),
+            )
+            for n in range(plan.servers)
+        ]
+        urls = [server.url for server in self.servers]
+        self.machines = [
+            Machine(
+                simulation,
+                f"agent{n}",
+                self.network,
+                self.ledger,
+                directory / f"agent{n}",
+                urls=urls,
+                clock=self._clock(wall_s=86_400.0),
+                agent_id=_agent_id(n),
+                capacity=Capacity(cpus_milli=4_000, memory_bytes=8 * GIB, disk_bytes=GIB),
+            )
+            for n in range(max(2, plan.agents))
+        ]
+        self.client = Client(simulation, self.servers, self.tables, self.invariants)
+        self._overdue: dict[AttemptKey, float] = {}
+
+    def run(self) -> None:
+        """Raises: Violation."""
+        plan, simulation = self.plan, self.simulation
+        for server in self.servers:
+            server.bound_turn = plan.bound_turn
+            server.on_engine = self._leads
+            server.on_heard = self._heard
+            server.boot()
+        for machine in self.machines:
+            machine.boot()
+        for number, work in enumerate(plan.works):
+            self.client.work(number, work)
+        for fault in plan.faults:
+            simulation.at(fault.at, faults.inflict, self, fault)
+        if plan.cancel_in_window:
+            self._watch_window()
+        simulation.after(LOOK_EVERY_S, self._look)
+        simulation.run(plan.faults_s)
+        self._heal()
+        simulation.run(plan.faults_s + CONNECTED_WITHIN_S)
+        self._all_connected()
+        deadline_s = plan.faults_s + PEACE_S
+        while not self._done():
+            if simulation.now() > deadline_s:
+                simulation.fail("L-1", self._unfinished())
+            simulation.run(simulation.now() + LOOK_EVERY_S)
+        simulation.run(simulation.now() + LOOK_EVERY_S)
+        self._reckon()
+        if simulation.violation:
+            raise simulation.violation
+
+    # --- for the faults -----------------------------------------------------------------------
+
+    def forgets(self, machine: Any) -> None:
+        self.invariants.crashed.add(machine.name)
+        self.invariants.forgetful.add(machine.name)
+
+    def again(self, server: Server) -> None:
+        """What has been told to stop is made to, and starts anew."""
+        server.crash()
+        server.boot()
+
+    def resume(self, agent_id: AgentId) -> None:
+        self.client.drain(agent_id, drain=False)
+
+    def _watch_window(self) -> None:
+        """Cancel a task just as it is assigned."""
+        committed, dice = self.tables.on_commit, random.Random(self.plan.seed)
+
+        def watch(term: int, writes: list[Write]) -> None:
+            committed(term, writes)
+            for table, old, new in writes:
+                if table is rows.ATTEMPTS and old is None and not self.peace:
+                    assert isinstance(new, Attempt)
+                    if dice.random() < self.plan.cancel_in_window:
+                        self.client.cancel([new.task_id], force=dice.random() < 0.3)
+
+        self.tables.on_commit = watch
+
+    # --- peace --------------------------------------------------------------------------------
+
+    def _heal(self) -> None:
+        self.peace = True
+        self.simulation.note("peace")
+        self.network.heal()
+        self.network.refusals = 0.0
+        weather = self.weather
+        weather.refuse = weather.lose = weather.stall = weather.out_until = 0.0
+        for process in self.simulation.processes:
+            if process.alive:
+                process.resume()
+        for server in self.servers:
+            server.boot()
+        for machine in self.machines:
+            machine.make_room()
+            machine.boot()
+            self.resume(machine.agent_id)
+
+    def _all_connected(self) -> None:
+        now = self.simulation.now()
+        for server in self.servers:
+            if server.process is None or not server.process.alive:
+                server.boot()
+        for machine in self.machines:
+            agent = self.tables.agents.get(machine.agent_id)
+            if agent is None or agent.state not in {AgentState.READY, AgentState.DRAINING}:
+                what = agent.state if agent else "unknown"
+                self.simulation.fail("L-3", f"at {now:.0f} {machine.name} is {what}")
+
+    def _done(self) -> bool:
+        return (
+            self.client.busy == 0
+            and all(job.state is not JobState.RUNNING for job in self.tables.jobs.values())
+            and all(a.logs_complete for a in self.tables.attempts.values())
+            and not any(run.runs for run in self.ledger.runs.values())
+        )
+
+    def _unfinished(self) -> str:
+        left = [
+            f"{task.name} {task.state} {task.reason} needs {[e.task_id[-4:] for e in task.needs]}"
+            for task in self.tables.tasks.values()
+            if task.state not in tasks.TERMINAL
+        ]
+        logs = [str(a.key) for a in self.tables.attempts.values() if not a.logs_complete]
+        runs = [str(run.key) for run in self.ledger.runs.values() if run.runs]
+        return f"asking {self.client.busy}, tasks {left}, logs {logs}, running {runs}"
+
+    def _reckon(self) -> None:
+        """The oracle: each task has one completing run, each job that was promised is there and over."""
+        for key, job_id in self.invariants.submitted.items():
+            if self.tables.jobs[job_id].idem_key != key:
+                self.simulation.fail("I-5", f"{key} became another job")
+        for attempt in self.tables.attempts.values():
+            run = self.ledger.runs.get(attempt.key)
+            if attempt.state is attempts.AttemptState.SUCCEEDED and run is not None:
+                for stream in (1, 2):
+                    if self.tables.logs.get((attempt.key, stream), b"") != run.wrote[stream]:
+                        if not self.tables.gaps.get((attempt.key, stream)):
+                            self.simulation.fail("I-6", f"{attempt.key} stream {stream}")
+        engines = [server.engine for server in self.servers if server.engine]
+        if len(engines) != 1:
+            self.simulation.fail("L-1", f"{len(engines)} servers lead in peace")
+        for engine in engines:
+            self._world_is_true(engine)
+
+    # --- now and then -------------------------------------------------------------------------
+
+    def _leads(self, engine: Engine) -> None:
+        self.invariants.led_from[engine.store.term] = self.simulation.now()
+
+    def _heard(self, name: str) -> None:
+        self.invariants.heard_at[name] = self.simulation.now()
+
+    def _look(self) -> None:
+        self.simulation.after(LOOK_EVERY_S, self._look)
+        now = self.simulation.now()
+        for run in self.ledger.runs.values():
+            if not run.runs:
+                continue
+            attempt = self.tables.attempts.get(run.key)
+            over = attempt is not None and attempt.state in attempts.TERMINAL
+            agent = attempt and self.tables.agents[attempt.agent_id]
+            heard = agent and now - self.invariants.heard_at.get(agent.name, 0.0) < 10.0
+            if over and heard and self.peace:
+                since = self._overdue.setdefault(run.key, now)
+                if now - since > KILLED_WITHIN_S:
+                    self.simulation.fail("I-11", f"{run.key} still runs, and is {attempt}")
+            else:
+                self._overdue.pop(run.key, None)
+        for server in self.servers:
+            if server.engine is not None and server.engine.leading:
+                try:
+                    server.engine.world.check()
+                except AssertionError as error:
+                    self.simulation.fail("world", str(error))
+
+    def _world_is_true(self, engine: Engine) -> None:
+        """What the leader believes is what the database holds."""
+        live = self.tables.load()
+        true = World.load(
+            live.jobs, live.tasks, live.attempts, live.agents, live.settled, live.tallies
+        )
+        for name in ("jobs", "tasks", "attempts", "agents"):
+            mine, its = getattr(engine.world, name), getattr(true, name)
+            if mine != its:
+                self.simulation.fail("world", f"{name} differ")
+
+    def _clock(self, wall_s: float) -> Clock:
+        error, dice = self.plan.clock_error, self.simulation.random
+        return Clock(
+            self.simulation, 1.0 + error * (2 * dice.random() - 1), dice.uniform(-wall_s, wall_s)
+        )
+
+
+def _agent_id(n: int) -> str:
+    return f"00000000-0000-7000-8000-{n + 1:012x}"
+
+
+@contextlib.contextmanager
+def _patched(plan: Plan, trial: Trial) -> Iterator[None]:
+    """Randomness, ids and sizes of the seed's own."""
+    random.seed(plan.seed)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(mock.patch.object(uuid7, "_source", Ids(trial.simulation)))
+        stack.enter_context(mock.patch.object(replica, "POLL_S", plan.poll_s))
+        stack.enter_context(mock.patch.object(proc, "now", _now))
+        if plan.tiny:
+            for module, name, value in (
+                (loop, "TURN_EVENTS", 3),
+                (loop, "INBOX_LIMIT", 30),
+                (links, "FRAME_MESSAGES", 3),
+                (links, "DIRECTIVES_LIMIT", 4),
+                (streams, "KEPT", 4),
+                (streams, "TOLD_LIMIT", 2),
+                (wire, "SYNC_PAGE", 2),
+            ):
+                stack.enter_context(mock.patch.object(module, name, value))
+        yield
+
+
+def _now() -> float:
+    """The clock of the machine whose process runs."""
+    return asyncio.get_running_loop().time()
+
+
+def run(plan: Plan, *, history: bool = False) -> Result:
+    directory = Path(tempfile.mkdtemp(prefix="styx-sim-", dir=SHM if SHM.is_dir() else None))
+    violation: Violation | None = None
+    trial = Trial(plan, directory)
+    simulation = trial.simulation
+    if history:
+        simulation.history = []
+    try:
+        with _patched(plan, trial):
+            trial.run()
+    except Violation as found:
+        violation = found.with_traceback(None)  # its frames would keep the world
+        simulation.note(str(found))
+    finally:
+        result = Result(
+            plan.seed,
+            violation,
+            simulation.digest(),
+            simulation.steps,
+            simulation.now(),
+            trial.tables.commits,
+            len(trial.tables.tasks),
+            simulation.history or [],
+        )
+        simulation.end()
+        shutil.rmtree(directory, ignore_errors=True)
+        del trial, simulation
+        _bury()
+    return result
+
+
+def _bury() -> None:
+    """Take the seed's world apart. Its coroutines are closed where they wait, and may complain."""
+    told, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            gc.collect()
+    finally:
+        sys.unraisablehook = told
+
+
+def quiet() -> None:
+    """Nothing is logged: it would cost more than the rest."""
+    import logging
+
+    import structlog
+
+    logging.disable(logging.CRITICAL)
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL),
+        cache_logger_on_first_use=True,
+    )
+    gc.collect()
