@@ -2,7 +2,7 @@
 BIN ?= .venv/bin
 UV ?= uv
 
-.PHONY: setup check test bench fmt lock docs
+.PHONY: setup check test bench fmt lock docs sim
 
 setup:
 	python3 -m venv .venv && $(BIN)/pip install -q -e '.[test]'
@@ -25,3 +25,7 @@ lock:
 
 docs:
 	$(BIN)/python docs/generate.py
+
+SEEDS ?= 500
+sim:
+	$(BIN)/python -m tests.sim run --seeds $(SEEDS)

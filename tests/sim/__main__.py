@@ -1,3 +1,4 @@
+# ruff: noqa: T201 -- a command line prints
 """The simulator's command line: `python -m tests.sim run|replay|bugs`. Seeds are numbers; each is one world.
 
 run --seeds N [--from S] [--short] [--jobs J]    exit code 1 if an invariant was broken

@@ -1,3 +1,4 @@
+# ruff: noqa: T201 -- a command line prints
 """Planted bugs: each breaks one rule of the product, or of the database, and must be caught.
 
 A bug is a list of patches (owner, name, replacement). Two rules that hide each other's absence are

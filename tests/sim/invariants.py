@@ -48,6 +48,7 @@ class Invariants:
         self.led_from: dict[int, float] = {}  # by term
         self.crashed: set[str] = set()  # agents whose halves were killed at some time
         self.forgetful: set[str] = set()  # agents that lost their disk or their boot
+        self.given_up: set[str] = set()  # agents that were declared lost at some time
         self.thawed_at: dict[str, float] = {}  # machines frozen as a whole for too long: residual
         self.submitted: dict[str, JobId] = {}  # acknowledged, by idempotency key
         self.cancelled: dict[TaskId, float] = {}  # a cancel of it was acknowledged
@@ -80,6 +81,8 @@ class Invariants:
                     self._job(new)
                 case _:
                     self._move(agents.NEXT, old, new)
+                    if new.state is AgentState.GONE:
+                        self.given_up.add(new.name)
         for _, old, new in writes:
             if isinstance(new, Attempt):
                 if old is None:
@@ -131,8 +134,9 @@ class Invariants:
             members = [AttemptKey(new.id, new.attempt, rank) for rank in range(new.spec.num_nodes)]
             if any(key not in self._tables.attempts for key in members):
                 self.fail("gang", f"task {new.name} is active with members missing")
-            elif old is not None and old.state is TaskState.READY and old.not_before:
-                if self._tables.attempts[members[0]].assigned_at < old.not_before:
+            elif old is not None and old.state is TaskState.READY:
+                assigned_at = self._tables.attempts[members[0]].assigned_at
+                if old.not_before is not None and assigned_at < old.not_before:
                     self.fail("D-6", f"task {new.name} did not wait until {old.not_before}")
         if (
             new.state in {TaskState.FAILED, TaskState.LOST}
@@ -187,11 +191,9 @@ class Invariants:
         elif run.runs:
             if self._name(attempt) not in self.forgetful:
                 self.fail("I-3", f"{attempt.key} has an exit, and still runs: {end}")
-        elif (end.code, end.signal) != (run.code, run.signal) and (
-            end.reason not in UNKNOWN_ENDS or end.code is not None or end.signal is not None
-        ):
+        elif (end.code, end.signal) not in {(run.code, run.signal), (None, None)}:
             self.fail("I-3", f"{attempt.key} exited with {run.code}/{run.signal}, not {end}")
-        elif end.reason in UNKNOWN_ENDS and self._name(attempt) not in self.crashed:
+        elif end.code is end.signal is None and self._name(attempt) not in self.crashed:
             self.fail("I-3", f"the end of {attempt.key} was lost for no reason: {end}")
 
     def _became(self, attempt: Attempt) -> None:

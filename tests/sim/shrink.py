@@ -21,9 +21,8 @@ _CALM: Final[dict[str, Any]] = {
 Fails = Callable[[Plan], str | None]
 
 
-def shrink(plan: Plan, rule: str, fails: Fails) -> Plan:
+def shrink(plan: Plan, rule: str, fails: Fails, *, tries: int = TRIES) -> Plan:
     """`fails` names the rule that a plan breaks. Rows are taken away by halves, then one by one."""
-    tries = TRIES
 
     def still(candidate: Plan) -> bool:
         nonlocal tries
