@@ -29,3 +29,7 @@ docs:
 SEEDS ?= 500
 sim:
 	$(BIN)/python -m tests.sim run --seeds $(SEEDS)
+
+# kill -9 of everything under work, then the judge: make chaos TASKS=10000 SERVER_KILLS=100 AGENT_KILLS=300 POSTGRES_KILLS=20
+chaos:
+	$(BIN)/python -m tests.chaos chaos $(if $(SEED),--seed $(SEED)) --tasks $(or $(TASKS),300) --server-kills $(or $(SERVER_KILLS),3) --agent-kills $(or $(AGENT_KILLS),8) --postgres-kills $(or $(POSTGRES_KILLS),1) --servers $(or $(SERVERS),1) --agents $(or $(AGENTS),4)

@@ -1,0 +1,49 @@
+"""`python -m tests.chaos KIND`: real processes under real faults. See `--help` for kinds and sizes."""
+
+import argparse
+import secrets
+import sys
+from pathlib import Path
+
+from tests.chaos import campaign, oracle
+from tests.chaos.evidence import Evidence
+from tests.chaos.report import Report
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    kinds = parser.add_subparsers(dest="kind", required=True)
+
+    chaos = kinds.add_parser("chaos", help="kill -9 of everything under work, then the oracle")
+    chaos.add_argument("--tasks", type=int, default=300)
+    chaos.add_argument("--server-kills", type=int, default=3)
+    chaos.add_argument("--agent-kills", type=int, default=8)
+    chaos.add_argument("--postgres-kills", type=int, default=1)
+    chaos.add_argument("--servers", type=int, default=1)
+    chaos.add_argument("--agents", type=int, default=4)
+    chaos.add_argument("--seconds", type=float, default=0.0)
+    chaos.add_argument("--longest-s", type=float, default=8.0)
+    chaos.set_defaults(run=campaign.run)
+
+    check = kinds.add_parser("check", help="judge the evidence of an earlier run again")
+    check.add_argument("directory", type=Path)
+    check.set_defaults(run=_check)
+
+    for each in kinds.choices.values():
+        each.add_argument("--seed", type=int, default=secrets.randbelow(1_000_000))
+    given = vars(parser.parse_args())
+    run, kind = given.pop("run"), given.pop("kind")
+    sys.stdout.write(f"{kind} --seed {given['seed']}\n")
+    sys.stdout.flush()
+    report: Report = run(**given)
+    return report.finish()
+
+
+def _check(*, directory: Path, seed: int) -> Report:
+    report = Report("check", seed, Path("/nonexistent"))
+    campaign.judged(report, oracle.judge(Evidence.read(directory)))
+    return report
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,146 @@
+"""T-5 and T-6: a whole Styx of real processes works while its parts are killed; then it is judged."""
+
+import random
+import time
+from contextlib import suppress
+from typing import Final
+
+from tests.chaos import oracle, rig, workload
+from tests.chaos.client import Client
+from tests.chaos.evidence import Evidence
+from tests.chaos.faults import Faults
+from tests.chaos.report import Report
+from tests.chaos.rig import Rig
+from tests.chaos.submitter import Submitters
+
+SETTINGS: Final = """
+[scheduler]
+retry_base_s = 0.2
+retry_cap_s = 0.5
+"""
+SETTLE_S: Final = 300.0  # from the last fault until every task is over
+ORPHANS_S: Final = 60.0
+PAGE: Final = 1_000
+
+
+def run(
+    *,
+    seed: int,
+    tasks: int,
+    server_kills: int,
+    agent_kills: int,
+    postgres_kills: int,
+    servers: int,
+    agents: int,
+    seconds: float,
+    longest_s: float,
+) -> Report:
+    """`seconds` is how long faults and submits are spread over; 0 is what that many faults need."""
+    dice = random.Random(seed)
+    seconds = seconds or max(15.0, 6.0 * server_kills, 2.0 * agent_kills, 12.0 * postgres_kills)
+    freeze_s = (5.0, 20.0) if seconds > 120 else (2.0, 6.0)
+    with rig.running("chaos", seed, SETTINGS) as site:
+        ledger = site.directory / "ledger"
+        ledger.touch()
+        plans = workload.plans(dice, tasks, ledger, longest_s=longest_s)
+        site.start(servers)
+        site.join(agents, "--cpus", "8")
+        began = time.monotonic()
+        submitters = Submitters(site, plans, 0.9 * seconds)
+        faults = Faults(site, dice, freeze_s=freeze_s)
+        faults.plan(seconds, servers=server_kills, agents=agent_kills, postgres=postgres_kills)
+        faults.run(lambda: None)
+        submitters.join()
+        faulty_s = time.monotonic() - began
+        settled_s = _settle(site, submitters)
+        orphans, orphaned_s = _orphans(site)
+        evidence = _collect(site, submitters, faults, orphans)
+        evidence.write(site.directory)
+        verdict = oracle.judge(evidence)
+        report = Report("chaos", seed, site.directory)
+        report.figure("tasks", sum(plan.width for plan in plans))
+        report.figure("jobs", len(plans))
+        for what, count in sorted(faults.counts.items()):
+            report.figure(what, count)
+        report.figure("servers / agents", f"{servers} / {agents}")
+        report.figure("under faults for", f"{faulty_s:.0f} s")
+        report.figure("all over after the last fault", f"{settled_s:.1f} s")
+        report.figure("last process gone after", f"{orphaned_s:.1f} s")
+        judged(report, verdict)
+        return report
+
+
+def judged(report: Report, verdict: oracle.Verdict) -> None:
+    for what, count in verdict.figures.items():
+        report.figure(what, count)
+    for what, count in verdict.classes.items():
+        report.figure(f"tasks {what}", count)
+    for promise, found in verdict.violations.items():
+        report.promise(promise, found)
+
+
+def _settle(site: Rig, submitters: Submitters) -> float:
+    """Until every job is over; or until patience ends: then the judge finds what is not."""
+    began = time.monotonic()
+    left = [submit.job_id for submit in submitters.submits]
+    with site.client() as client:
+        while left and time.monotonic() - began < SETTLE_S:
+            job = client.settle("GET", f"/api/v1/jobs/{left[-1]}?wait=5")
+            if job.status == 404 or (job.status == 200 and job.json()["status"] != "running"):
+                left.pop()
+    return time.monotonic() - began
+
+
+def _orphans(site: Rig) -> tuple[list[str], float]:
+    """Processes of tasks that are all over, and that do not go away."""
+    began = time.monotonic()
+    while found := [f"{key}: process {pid}" for key, pid in site.task_processes()]:
+        if time.monotonic() - began > ORPHANS_S:
+            break
+        time.sleep(0.2)
+    return found, time.monotonic() - began
+
+
+def _collect(site: Rig, submitters: Submitters, faults: Faults, orphans: list[str]) -> Evidence:
+    evidence = Evidence(
+        submits=submitters.submits,
+        jobs=[],
+        tasks={},
+        output={},
+        ledger=(site.directory / "ledger").read_text().splitlines(),
+        cancelled=submitters.cancelled,
+        supervisor_kills=faults.supervisor_kills,
+        orphans=orphans,
+        refused=submitters.refused,
+        history=faults.history,
+    )
+    with site.client() as client:
+        evidence.jobs = [job["id"] for job in client.pages(f"/api/v1/jobs?limit={PAGE}")]
+        for submit in submitters.submits:
+            for task_id in (task_id for ids in submit.names.values() for task_id in ids):
+                _collect_task(client, evidence, task_id)
+    return evidence
+
+
+def _collect_task(client: Client, evidence: Evidence, task_id: str) -> None:
+    answer = client.settle("GET", f"/api/v1/tasks/{task_id}")
+    if answer.status != 200:
+        evidence.refused.append(f"task {task_id}: {answer.status}")
+        return
+    task = answer.json()
+    evidence.tasks[task_id] = task
+    for attempt in task["attempts"]:
+        _await_logs(client, attempt, task_id)
+        path = f"/api/v1/tasks/{task_id}/logs?attempt={attempt['n']}&stream="
+        output = [client.settle("GET", path + name).body.decode() for name in ("out", "err")]
+        evidence.output[oracle.key_of(task, attempt)] = (output[0], output[1])
+
+
+def _await_logs(client: Client, attempt: dict[str, object], task_id: str) -> None:
+    """A task may be over a moment before its last bytes are stored."""
+    deadline = time.monotonic() + 30.0
+    while not attempt["logs_complete"] and time.monotonic() < deadline:
+        time.sleep(0.2)
+        with suppress(StopIteration):
+            now = client.get(f"/api/v1/tasks/{task_id}")["attempts"]
+            attempt |= next(each for each in now if each["n"] == attempt["n"])
