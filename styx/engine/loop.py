@@ -228,7 +228,7 @@ class Engine:
         self.healthy = False
         self._fail_inbox(error)
         self.links.broadcast(wire.Pause())
-        log.error("database unavailable", error=error.message)
+        log.error("database unavailable", error=error.message, **error.context)
         backoff = Backoff(base_s=RELOAD_BASE_S, cap_s=RELOAD_CAP_S, random=self.jitter)
         while not await _within(backoff.next_s(), self._stopping):
             try:

@@ -10,17 +10,24 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, Protocol, cast
 
 import asyncpg
+import structlog
 
-from styx.errors import IllegalTransition, SetupError, StaleWrite, StoreUnavailable, WriteRefused
+from styx.errors import SetupError, StaleWrite, StoreUnavailable, WriteRefused
+from styx.store.breaker import Breaker
 
 CONNECT_S: Final = 5.0
 CLOSE_S: Final = 1.0
-ACQUIRE_S: Final = 5.0  # how long we wait for one of our own connections
+ACQUIRE_S: Final = 2.0  # how long we wait for one of our own connections
 MARGIN_S: Final = 2.0  # how much later than the server we give up on a statement ourselves
 STATEMENTS: Final = 512  # prepared ones kept; a commit has one per set of touched tables
 STALE: Final = "ST001"  # raised by our own function `styx_expect`
-FINAL: Final = "ST002"  # raised by our own trigger `styx_final`
+GUARD: Final = "ST002"  # raised by our own triggers, which no code of ours should ever fire
 
+# What a pool is for, asked of a silent database: a disk that hangs answers readers, and no writer.
+ASK_TO_READ: Final = "SELECT 1"
+ASK_TO_WRITE: Final = "SELECT pg_logical_emit_message(true, 'styx', '')"
+
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 _driver: Any = asyncpg
 # A connection that breaks at the wrong moment also shows as an inner confusion of the driver.
 _LOST: Final = (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
@@ -39,13 +46,24 @@ class Connection(Protocol):
     ) -> AbstractAsyncContextManager[object]: ...
     async def close(self) -> None: ...
 
-
-class Pool(Protocol):
-    def acquire(
-        self, *, timeout: float | None = None
-    ) -> AbstractAsyncContextManager[Connection]: ...
-    async def close(self) -> None: ...
     def terminate(self) -> None: ...
+
+
+class Pool:
+    """Connections of one kind; `breaker` knows whether their database answers."""
+
+    def __init__(self, driver: Any, breaker: Breaker) -> None:
+        self._driver = driver
+        self.breaker = breaker
+
+    def acquire(self, *, timeout: float | None = None) -> AbstractAsyncContextManager[Connection]:
+        return self._driver.acquire(timeout=timeout)
+
+    async def close(self) -> None:
+        await self._driver.close()
+
+    def terminate(self) -> None:
+        self._driver.terminate()
 
 
 def _settings(statement_timeout_s: float) -> dict[str, str]:
@@ -90,7 +108,7 @@ async def connect(url: str) -> Connection:
 async def open_pool(
     url: str, *, size: int, statement_timeout_s: float, settings: dict[str, str] | None = None
 ) -> Pool:
-    pool = await _driver.create_pool(
+    connections = await _driver.create_pool(
         url,
         min_size=0,
         max_size=size,
@@ -102,7 +120,26 @@ async def open_pool(
         reset=_keep,
         server_settings=_settings(statement_timeout_s) | (settings or {}),
     )
-    return cast("Pool", pool)
+    question = ASK_TO_WRITE if settings is WRITE_SETTINGS else ASK_TO_READ
+
+    async def ask() -> bool:
+        try:
+            connection = await _driver.connect(url, timeout=CONNECT_S)
+        except asyncpg.PostgresError:
+            return True  # it says no, but it says it
+        except _LOST:
+            return False
+        try:
+            await connection.execute(question)
+        except asyncpg.PostgresError:
+            return True
+        except _LOST:
+            return False
+        finally:
+            connection.terminate()
+        return True
+
+    return Pool(connections, Breaker(ask))
 
 
 async def _prepare(connection: Any) -> None:
@@ -137,34 +174,59 @@ async def close(connections: Pool) -> None:
         connections.terminate()
 
 
+class Violations:
+    """How often a guard of the database had to refuse what our own code should never ask for."""
+
+    count = 0
+
+
 @contextlib.contextmanager
 def translated() -> Generator[None]:
-    """Raises: StoreUnavailable, StaleWrite, WriteRefused in place of the driver's errors."""
+    """Raises: StoreUnavailable, StaleWrite, WriteRefused in place of the driver's errors.
+
+    Their messages are for users and name nothing of the database; what it said is in the context.
+    """
     try:
         yield
     except asyncpg.PostgresError as error:
-        state: str = getattr(error, "sqlstate", None) or ""
-        text = str(error)
-        if state == STALE:
-            raise StaleWrite(text) from error
-        if state == FINAL:
-            raise IllegalTransition(text) from error
-        kind = state[:2]
-        if kind in {
-            "22",
-            "23",
-        }:  # data or integrity; an argument that the driver cannot encode, too
-            raise WriteRefused(text, sqlstate=state) from error
-        if kind == "42":  # a statement that this database does not understand: a bug
-            raise AssertionError(text) from error
-        raise StoreUnavailable(text, sqlstate=state) from error
+        raise _translation(error) from error
+    except TimeoutError as error:
+        raise StoreUnavailable("the database is too slow, or too many wait for it") from error
     except _LOST as error:
-        raise StoreUnavailable(str(error) or "the database does not answer") from error
+        said = str(error) or type(error).__name__
+        raise StoreUnavailable("the database cannot be reached", cause=said) from error
+
+
+def _translation(error: Any) -> StoreUnavailable | StaleWrite | WriteRefused:
+    state: str = getattr(error, "sqlstate", None) or ""
+    said = str(error)
+    match state[:2]:
+        case _ if state == STALE:
+            return StaleWrite(said)
+        case _ if state == GUARD:
+            Violations.count += 1
+            log.error("database guard violated", cause=said)
+            return WriteRefused("the database refuses a change that must not be", cause=said)
+        case "22" | "23":  # data or integrity; an argument that the driver cannot encode, too
+            return WriteRefused("the database refuses the change", cause=said, sqlstate=state)
+        case "42":  # a statement that this database does not understand: a bug
+            raise AssertionError(said) from error
+        case "25":
+            why = "the database is read-only"
+        case "53":
+            why = "the database has run out of room or connections"
+        case _:
+            why = "the database is unavailable"
+    return StoreUnavailable(why, cause=said, sqlstate=state)
 
 
 @contextlib.asynccontextmanager
 async def using(pool: Pool) -> AsyncGenerator[Connection]:
     """A connection whose errors are ours. Raises: as `translated`."""
     with translated():
-        async with pool.acquire(timeout=ACQUIRE_S) as connection:
+        await pool.breaker.enter()
+        async with (
+            pool.acquire(timeout=ACQUIRE_S) as connection,
+            pool.breaker.watching(connection),
+        ):
             yield connection
