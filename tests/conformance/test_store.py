@@ -191,13 +191,16 @@ async def test_a_new_row_that_exists_is_refused_and_nothing_is_written(store: St
 
 async def test_a_task_has_one_live_attempt_for_each_member(store: Store):
     job = made.job()
-    task = made.task(job)
+    task = made.task(job, state=TaskState.ACTIVE, attempt=1)
     first = made.attempt(task, 1)
     await store.commit(made.delta(job, task, first, made.attempt(task, 1, rank=1)))
+    again = made.next_version(task, attempt=2)
     with pytest.raises(WriteRefused):
-        await store.commit(made.delta(made.attempt(task, 2)))
+        await store.commit(made.delta(again, made.attempt(task, 2)))
     # The end of one makes room for the next in the same turn.
-    await store.commit(made.delta(made.ended(first, AttemptState.PREEMPTED), made.attempt(task, 2)))
+    await store.commit(
+        made.delta(made.ended(first, AttemptState.PREEMPTED), again, made.attempt(task, 2))
+    )
 
 
 async def test_a_late_exit_is_recorded_beside_a_final_state(store: Store):

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
-from styx.core.agent import Agent
+from styx.core.agent import Agent, Capacity, Gpu
 from styx.core.attempt import Attempt, AttemptState, Exit
 from styx.core.job import Job, JobState
 from styx.core.spec import On, TaskSpec
 from styx.core.task import Task, TaskState
-from styx.errors import IllegalTransition, StoreUnavailable, WriteRefused
+from styx.errors import StoreUnavailable, WriteRefused
 from styx.store import commit
 from styx.store.postgres import Database
 from tests.support import made
@@ -30,9 +30,21 @@ ANY_TEXT = some.text(some.characters(exclude_categories=["Cs"]))
 COUNT = some.integers(0, 2**31 - 1)
 
 
+SIZES = some.integers(0, 2**53)
+CAPACITIES = some.builds(
+    Capacity,
+    cpus_milli=COUNT,
+    memory_bytes=SIZES,
+    disk_bytes=SIZES,
+    gpus=some.lists(some.builds(Gpu, ANY_TEXT, SIZES), max_size=3).map(tuple),
+    arch=ANY_TEXT,
+)
+
+
 def anything(struct: type[Any], **given: some.SearchStrategy[Any]) -> some.SearchStrategy[Any]:
     """A value of the struct with something in every field, ids and version as for a new row."""
     by_type: dict[Any, some.SearchStrategy[Any]] = {
+        Capacity: CAPACITIES,
         str: TEXT,
         int: COUNT,
         int | None: some.none() | COUNT,
@@ -85,7 +97,7 @@ async def test_a_task_comes_back_as_it_was(database: Database, task: Task, edges
 
 
 @PROPERTY
-@given(attempt=anything(Attempt, exit=some.none() | EXITS))
+@given(attempt=anything(Attempt, n=some.just(1), exit=some.none() | EXITS))
 async def test_an_attempt_comes_back_as_it_was(database: Database, attempt: Attempt):
     await database.commit(made.delta(attempt))
     assert await database.query.attempts(attempt.task_id) == [attempt]
@@ -108,7 +120,7 @@ async def test_the_database_itself_keeps_a_job_s_end(database: Database, end: Jo
     await database.commit(made.delta(job))
     done = over(job, state=end)
     await database.commit(made.delta(done))
-    with pytest.raises(IllegalTransition, match="is final"):
+    with pytest.raises(WriteRefused, match="must not be"):
         await database.commit(made.delta(over(done, state=JobState.RUNNING)))
     await database.commit(made.delta(over(done, finished_at=made.NOW)))
 
@@ -118,14 +130,14 @@ async def test_the_database_itself_keeps_a_task_s_and_an_attempt_s_end(database:
     task = made.task(job)
     attempt = made.attempt(task)
     await database.commit(made.delta(job, task, attempt))
-    task_over = over(task, state=TaskState.SKIPPED)
+    task_over = over(task, state=TaskState.CANCELLED)
     attempt_over = over(attempt, state=AttemptState.REJECTED)
     await database.commit(made.delta(task_over, attempt_over))
     for risen in (
         over(task_over, state=TaskState.READY),
         over(attempt_over, state=AttemptState.RUNNING),
     ):
-        with pytest.raises(IllegalTransition, match="is final"):
+        with pytest.raises(WriteRefused, match="must not be"):
             await database.commit(made.delta(risen))
 
 
