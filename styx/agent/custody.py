@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import heapq
 import os
-import resource
-import select
 import signal
-import sys
 
-from styx.agent import home, proc, stop
+from styx.agent import home, stop
 from styx.agent.journal import Journal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Final
+
+    from styx.agent.ports import Kernel
 
 POLL_S: Final = 0.02  # where the kernel has no pidfd (before Linux 5.3, macOS)
 TICK_S: Final = 5.0  # strays that nobody waits for are reaped this often
@@ -25,7 +24,6 @@ OWN_GROWTH_BYTES: Final = 1 << 20  # of the supervisor itself between two ticks,
 STALE_TIMERS: Final = 1_000
 DETAIL_CHARS: Final = 300  # of a reason, for people: 500 of them fit a frame of the sync
 NEVER: Final = float("inf")
-_MAX_RSS_UNIT: Final = 1 if sys.platform == "darwin" else 1024
 
 
 class Custody:
@@ -37,13 +35,13 @@ class Custody:
         self,
         directory: str,
         journal: Journal,
-        poll: select.epoll | select.poll,
+        kernel: Kernel,
         record: Callable[[dict[str, Any]], None],
     ) -> None:
         self.live: dict[str, stop.Attempt] = {}
         self._home = directory
         self._journal = journal
-        self._poll = poll
+        self._kernel = kernel
         self._record = record
         self._by_pidfd: dict[int, stop.Attempt] = {}
         self._spawned: dict[int, stop.Attempt] = {}  # our children, by pid
@@ -51,20 +49,20 @@ class Custody:
         self._ended: list[stop.Attempt] = []  # not yet looked at for leftovers
         self._unswept: dict[str, stop.Attempt] = {}  # killed, or ended with something left
         self._timers: list[tuple[float, str]] = []
-        self._strays = stop.Strays()
+        self._strays = stop.Strays(kernel)
         self._tick_at = 0.0
         self._oom_kills = 0
         self._own_rss_bytes = 0
 
     def hold(self, claim: dict[str, Any], pid: int) -> None:
         """Take over a process that has just been spawned for this claim."""
-        attempt = stop.Attempt(claim, pid=pid)
+        attempt = stop.Attempt(self._kernel, claim, pid=pid)
         self._spawned[pid] = attempt
         self._watch(attempt)
 
     def stop(self, attempt: stop.Attempt, grace: float, reason: str = "") -> None:
         self._reap(attempt)  # if it has ended by itself, that is its true result
-        attempt.stop(proc.now(), grace, reason)
+        attempt.stop(self._kernel.now(), grace, reason)
         self._arm(attempt)
 
     def attend(self, descriptor: int) -> bool:
@@ -82,8 +80,8 @@ class Custody:
         ticks = bool(self.live) and now >= self._tick_at
         if ticks:
             self._tick_at = now + TICK_S
-            self._oom_kills = proc.oom_kills()
-            self._own_rss_bytes = proc.peak_rss_bytes() + OWN_GROWTH_BYTES
+            self._oom_kills = self._kernel.oom_kills()
+            self._own_rss_bytes = self._kernel.peak_rss_bytes() + OWN_GROWTH_BYTES
         if ticks or self._ended or self._unswept or self._deserted():
             self._look(now)
             self._sweep(now)
@@ -96,7 +94,7 @@ class Custody:
         if self._ended:
             due = min(due, self._strays.rest_until)
         if self._polled or self._deserted():
-            due = min(due, proc.now() + POLL_S)
+            due = min(due, self._kernel.now() + POLL_S)
         return min(due, *(attempt.due for attempt in self._unswept.values()), NEVER)
 
     def record_end(self, key: str, end: dict[str, Any]) -> None:
@@ -153,39 +151,37 @@ class Custody:
     def _watch(self, attempt: stop.Attempt) -> None:
         self.live[attempt.key] = attempt
         try:
-            attempt.pidfd = _pidfd(attempt.pid)
+            attempt.pidfd = self._kernel.watch(attempt.pid)
         except OSError:
             self._polled[attempt.key] = attempt
         else:
             self._by_pidfd[attempt.pidfd] = attempt
-            self._poll.register(attempt.pidfd, select.POLLIN)
         self._record({"k": attempt.key, "pid": attempt.pid})
-        self._check_limits(attempt, proc.now())
+        self._check_limits(attempt, self._kernel.now())
 
     def _reap(self, attempt: stop.Attempt, *, dead: bool = False) -> None:
         """If the main process has ended, take down how."""
         if attempt.exit is not None:
             return
         if attempt.adopted:
-            if not dead and proc.is_main(attempt.pid, attempt.at, attempt.key):
+            if not dead and self._kernel.is_main(attempt.pid, attempt.at, attempt.key):
                 return
             attempt.exit = {"reason": "exit_status_lost"}
         else:
-            pid, status, usage = os.wait4(attempt.pid, os.WNOHANG)
-            if pid == 0:
+            death = self._kernel.wait(attempt.pid)
+            if death is None:
                 return
-            del self._spawned[pid]
+            status, cpu_ms, max_rss_bytes = death
+            del self._spawned[attempt.pid]
             attempt.exit = self._exit(attempt, status)
-            attempt.exit["cpu_ms"] = round((usage.ru_utime + usage.ru_stime) * 1000)
+            attempt.exit["cpu_ms"] = cpu_ms
             # A process born by vfork begins with our own peak, so anything below that is unknown.
-            if (max_rss_bytes := usage.ru_maxrss * _MAX_RSS_UNIT) > self._own_rss_bytes:
+            if max_rss_bytes > self._own_rss_bytes:
                 attempt.exit["max_rss_bytes"] = max_rss_bytes
-        attempt.ended_at = proc.now()
+        attempt.ended_at = self._kernel.now()
         if attempt.pidfd >= 0:
-            # Unregister first: a child between vfork and exec may still hold a copy of the pidfd.
-            self._poll.unregister(attempt.pidfd)
+            self._kernel.unwatch(attempt.pidfd)
             del self._by_pidfd[attempt.pidfd]
-            os.close(attempt.pidfd)
         self._polled.pop(attempt.key, None)
         self._ended.append(attempt)
 
@@ -194,7 +190,7 @@ class Custody:
             return {"code": os.WEXITSTATUS(status)}
         number = os.WTERMSIG(status)
         if number == signal.SIGKILL and not attempt.signalled:
-            before, self._oom_kills = self._oom_kills, proc.oom_kills()
+            before, self._oom_kills = self._oom_kills, self._kernel.oom_kills()
             if self._oom_kills > before:
                 attempt.reason = "oom"
         return {"signal": number}
@@ -206,21 +202,21 @@ class Custody:
             return
         for attempt in self._ended:
             left = attempt.adopted or self._strays.of(attempt.key)
-            if left or stop.group_lives(attempt.pid):
+            if left or self._kernel.group_lives(attempt.pid):
                 attempt.due = now
                 self._unswept[attempt.key] = attempt
             elif attempt.key not in self._unswept:
                 self._finish(attempt)
         self._ended.clear()
         for pid in self._deserted():
-            stop.kill(pid)
+            self._kernel.kill(pid, signal.SIGKILL)
 
     def _sweep(self, now: float) -> None:
         """Kill what is left of the others, and finish those with nothing left."""
         due = [attempt for attempt in self._unswept.values() if attempt.due <= now]
         if not due:
             return
-        stop.sweep(due, self._strays)
+        stop.sweep(self._kernel, due, self._strays)
         for attempt in due:
             stuck = attempt.exit is not None and now - attempt.ended_at > stop.GIVE_UP_S
             if attempt.exit is not None and (stuck or attempt.empty_sweeps >= stop.EMPTY_SWEEPS):
@@ -244,7 +240,7 @@ class Custody:
 
     def recover(self) -> None:
         """Find again what the supervisor before this one had started."""
-        boot = proc.boot_id()
+        boot = self._kernel.boot_id()
         rebooted = self._journal.boot not in ("", boot)
         self._journal.later({"boot": boot})
         claims = [
@@ -256,7 +252,7 @@ class Custody:
             for claim in claims:
                 self.record_end(claim["k"], {"reason": "agent_rebooted"})
         elif claims:
-            found = proc.members({claim["k"] for claim in claims}, {})
+            found = self._kernel.members({claim["k"] for claim in claims}, {})
             for claim in claims:
                 self._readopt(claim, found[claim["k"]])
 
@@ -264,29 +260,14 @@ class Custody:
         """Watch the main process if it lives; else kill what it left, and say that its end is lost."""
         key = claim["k"]
         if "pid" not in claim:  # the crash came between its start and the record of it
-            pid = next((member for member in members if proc.is_leader(member)), 0)
+            pid = next((member for member in members if self._kernel.is_leader(member)), 0)
         else:
-            pid = claim["pid"] if proc.is_main(claim["pid"], claim["at"], key) else 0
-        attempt = stop.Attempt(claim, pid=pid, adopted=True)
+            pid = claim["pid"] if self._kernel.is_main(claim["pid"], claim["at"], key) else 0
+        attempt = stop.Attempt(self._kernel, claim, pid=pid, adopted=True)
         if pid:
             self._watch(attempt)
             return
         attempt.exit = {"reason": "exit_status_lost"}
-        attempt.ended_at = proc.now()
+        attempt.ended_at = self._kernel.now()
         attempt.due = attempt.ended_at + (0.0 if "pid" in claim else ORPHAN_SCAN_S)
         self.live[key] = self._unswept[key] = attempt
-
-
-def _pidfd(pid: int) -> int:
-    if not hasattr(os, "pidfd_open"):
-        raise OSError("no pidfd on this system")
-    try:
-        return os.pidfd_open(pid)
-    except OSError:
-        # Out of descriptors. The limit is raised only now, since tasks inherit it, and programs
-        # that use select(2) break with more than 1,024.
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if soft == hard:
-            raise
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        return os.pidfd_open(pid)

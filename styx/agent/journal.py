@@ -24,6 +24,7 @@ from styx.agent import home
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, Final
 
 RESERVE_BYTES: Final = 1 << 20  # some 5,000 records
@@ -35,7 +36,8 @@ encode: Final = json.JSONEncoder(separators=(",", ":")).encode
 class Journal:
     """Owned by the one process that holds the home's lock. `attempts` is the state by key."""
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, sync: Callable[[int], None] = os.fsync) -> None:
+        self._sync = sync
         self._path = os.path.join(directory, home.JOURNAL)
         self._reserve = os.path.join(directory, home.RESERVE)
         self._pending: list[str] = []
@@ -55,7 +57,7 @@ class Journal:
         self._append([*self._pending, encode(record)])
         self._pending.clear()
         if durable:
-            os.fsync(self._file)
+            self._sync(self._file)
         self._merge(record)
 
     def later(self, record: dict[str, Any]) -> str:
@@ -128,7 +130,7 @@ class Journal:
             with open(new, "wb", opener=_private) as writer:
                 writer.write(("\n".join(lines) + "\n").encode())
                 writer.flush()
-                os.fsync(writer.fileno())
+                self._sync(writer.fileno())
             file = os.open(new, os.O_RDWR | os.O_APPEND)
             os.rename(new, self._path)
         except OSError:  # no room for a copy: the long file says the same

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Final
+
+    from styx.agent import ports
 
 MAX_LINE_BYTES: Final = 8 << 20  # a task's spec is at most a frame of 1 MiB; JSON may escape it
 MAX_UNSENT_BYTES: Final = 64 << 20  # a link this far behind is stuck; the next gets a snapshot
@@ -18,21 +18,14 @@ _READ_BYTES: Final = 1 << 16
 class Listener:
     """`fileno` for newcomers, `peer` (a descriptor, or -1) for the link that is connected."""
 
-    def __init__(self, address: str) -> None:
-        self._address = address
-        if os.path.exists(address):
-            os.unlink(address)  # of a supervisor that was killed: this one holds the lock
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._socket.bind(address)
-        self._inode = os.stat(address).st_ino
-        self._socket.listen(4)
-        self._socket.setblocking(False)
-        self._link: socket.socket | None = None
+    def __init__(self, acceptor: ports.Acceptor) -> None:
+        self._acceptor = acceptor
+        self._link: ports.Peer | None = None
         self._received = bytearray()
         self._unsent = bytearray()
 
     def fileno(self) -> int:
-        return self._socket.fileno()
+        return self._acceptor.fileno()
 
     @property
     def peer(self) -> int:
@@ -45,7 +38,7 @@ class Listener:
 
     def accept(self) -> None:
         try:
-            link, _ = self._socket.accept()
+            link, _ = self._acceptor.accept()
         except OSError:  # it went away again
             return
         self.drop()
@@ -97,9 +90,4 @@ class Listener:
 
     def close(self) -> None:
         self.drop()
-        self._socket.close()
-        try:
-            if os.stat(self._address).st_ino == self._inode:  # the home may be another one by now
-                os.unlink(self._address)
-        except FileNotFoundError:
-            pass
+        self._acceptor.close()

@@ -7,15 +7,14 @@ one small file of /proc. Only what must be hunted is hunted through all of /proc
 
 from __future__ import annotations
 
-import os
 import signal
-
-from styx.agent import proc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Container
     from typing import Any, Final
+
+    from styx.agent.ports import Kernel
 
 RUNNING: Final = "running"
 STOPPING: Final = "stopping"  # the polite signal is sent; `due` is the end of its grace
@@ -44,6 +43,7 @@ class Attempt:
         "exclusive",
         "exit",
         "grace",
+        "kernel",
         "key",
         "pid",
         "pidfd",
@@ -54,7 +54,10 @@ class Attempt:
         "timeout_at",
     )
 
-    def __init__(self, claim: dict[str, Any], *, pid: int = 0, adopted: bool = False) -> None:
+    def __init__(
+        self, kernel: Kernel, claim: dict[str, Any], *, pid: int = 0, adopted: bool = False
+    ) -> None:
+        self.kernel = kernel
         self.key: str = claim["k"]
         self.at: float = claim["at"]
         self.exclusive: bool = claim.get("exclusive", False)
@@ -93,18 +96,15 @@ class Attempt:
 
     def signal(self, number: int) -> None:
         """To the whole process group, which is as old as the process: it leads its own session."""
-        if not self.pid:  # adopted without it; 0 would be our own group
-            return
-        try:
-            os.killpg(self.pid, number)
-        except (ProcessLookupError, PermissionError):
-            pass
+        if self.pid:  # adopted without it; 0 would be our own group
+            self.kernel.kill_group(self.pid, number)
 
 
 class Strays:
     """Children of this process that it did not spawn: orphans of attempts, adopted from the kernel."""
 
-    def __init__(self) -> None:
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
         self.owner: dict[int, str] = {}  # pid -> attempt, "" if it does not say
         self.rest_until = 0.0
         self._seen_at: dict[int, float] = {}  # of those that do not say
@@ -113,11 +113,11 @@ class Strays:
         """Bring `owner` up to date and reap its dead. False: ask again, not before `rest_until`."""
         if now < self.rest_until:
             return False
-        began = proc.now()
-        present = proc.children() or []
+        began = self._kernel.now()
+        present = self._kernel.children()
         if self.owner or len(present) > len(spawned):
             self._sort(present, spawned, now)
-        took = proc.now() - began
+        took = self._kernel.now() - began
         if took > CHEAP_LOOK_S:
             self.rest_until = began + took + LOOK_SHARE * took
         # In the middle of an exec a process has no environment: it may say in a moment whose it is.
@@ -136,63 +136,34 @@ class Strays:
     def _sort(self, present: list[int], spawned: Collection[int], now: float) -> None:
         for pid in present:
             if pid not in spawned and not self.owner.get(pid):
-                self.owner[pid] = proc.marked(pid)
+                self.owner[pid] = self._kernel.marked(pid)
                 self._seen_at.setdefault(pid, now)
         alive = set(present)
         for pid, key in list(self.owner.items()):
-            if pid not in alive or _reaped(pid):
+            if pid not in alive or self._kernel.bury(pid):
                 del self.owner[pid]
             if key or pid not in self.owner:
                 self._seen_at.pop(pid, None)
 
 
-def group_lives(pid: int) -> bool:
-    """Whether the process group of a reaped child still has a living member among our children."""
-    if not pid:
-        return False
-    try:
-        os.killpg(pid, 0)
-        while os.waitpid(-pid, os.WNOHANG)[0]:  # its dead, which became our children
-            pass
-    except PermissionError:  # macOS says so of a group of zombies
-        return False
-    except (ProcessLookupError, ChildProcessError):
-        return False
-    return True
-
-
-def sweep(due: Collection[Attempt], strays: Strays) -> None:
+def sweep(kernel: Kernel, due: Collection[Attempt], strays: Strays) -> None:
     """Kill every process of these attempts that can be found, and count the sweeps that found none."""
     roots = {attempt.pid: attempt.key for attempt in due if attempt.exit is None}
     keys = {attempt.key for attempt in due}
     roots.update((pid, key) for pid, key in strays.owner.items() if key in keys)
-    began = proc.now()
-    found = proc.members(keys, roots)
+    began = kernel.now()
+    found = kernel.members(keys, roots)
     for attempt in due:
         left = bool(found[attempt.key])
-        if attempt.exit is None or group_lives(attempt.pid):
+        if attempt.exit is None or (attempt.pid and kernel.group_lives(attempt.pid)):
             attempt.signal(signal.SIGKILL)
             left = True
         for pid in found[attempt.key]:
-            kill(pid)
+            kernel.kill(pid, signal.SIGKILL)
         attempt.empty_sweeps = 0 if left else attempt.empty_sweeps + 1
         attempt.sweeps += 1
-    took = proc.now() - began
+    took = kernel.now() - began
     for attempt in due:
         # What resists for long, as in an uninterruptible sleep, is not worth a busy machine.
         pause = min(SWEEP_PAUSE_S * attempt.sweeps, SWEEP_PAUSE_MAX_S)
         attempt.due = began + took + max(pause, SWEEP_SHARE * took)
-
-
-def kill(pid: int) -> None:
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        pass
-
-
-def _reaped(pid: int) -> bool:
-    try:
-        return os.waitpid(pid, os.WNOHANG)[0] == pid
-    except ChildProcessError:
-        return True

@@ -24,7 +24,6 @@ from __future__ import annotations
 import fcntl
 import gc
 import os
-import select
 import signal
 import sys
 import time
@@ -32,10 +31,13 @@ import time
 from styx.agent import custody, home, proc, spawn
 from styx.agent.journal import Journal, encode
 from styx.agent.lines import Listener
+from styx.agent.system import System
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Final
+
+    from styx.agent.ports import Kernel
 
 PROTO: Final = 1  # of these lines: a supervisor may be older than the link it serves
 IDLE_EXIT_S: Final = 10.0  # long enough for an agent that is restarted
@@ -45,56 +47,71 @@ RETRY_S: Final = 0.5  # the journal's disk is full
 LINGER_S: Final = 0.003  # how long the start of a task waits for its end
 NOTE_S: Final = 0.5  # how long what only the journal wants to know waits for company
 NEVER: Final = float("inf")
-_EPOLL: Final = hasattr(select, "epoll")
-_READ: Final = select.POLLIN
-_WRITE: Final = select.POLLOUT
 
 
 class Supervisor:
-    def __init__(self, directory: str, wakeup: int) -> None:
+    """`kernel` is the system that it works on: all that it knows beside the journal comes from there."""
+
+    def __init__(self, directory: str, kernel: Kernel) -> None:
         self._home = directory
-        self._here = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
         self._work = os.path.join(directory, home.WORK)
-        self._journal = Journal(directory)
-        self._listener = Listener(home.socket_address(directory))
-        self._wakeup = wakeup
-        self._poll = select.epoll() if _EPOLL else select.poll()
-        self._poll.register(self._listener.fileno(), _READ)
-        self._poll.register(wakeup, _READ)
-        self._custody = custody.Custody(directory, self._journal, self._poll, self._record)
+        self._kernel = kernel
+        self._journal = Journal(directory, kernel.sync)
+        self._listener = Listener(kernel.listen(home.socket_address(directory)))
+        kernel.attend(self._listener.fileno())
+        self._custody = custody.Custody(directory, self._journal, kernel, self._record)
         self._env: dict[str, str] = {}
         self._untold: list[str] = []
         self._publish_at = NEVER  # when the journal and the link get what is due to them
         self._writing = False  # the link's socket is full
         self._leaving = False
-        self._idle_since = proc.now()
+        self._idle_since = kernel.now()
 
     def run(self) -> None:
         """Until there has been nothing to do for a while."""
+        self.recover()
+        while not self.idle():
+            self.turn(self._kernel.poll(self.rest_s()))
+        self.close()
+
+    def recover(self) -> None:
+        """Take up what the supervisor before this one has left."""
         self._custody.recover()
         self._settle()
-        while not self._idle(proc.now()):
-            for descriptor, _ in self._wait():
-                self._attend(descriptor)
-            self._custody.turn(proc.now())
-            self._settle()
-        self._listener.close()
 
-    def _wait(self) -> list[tuple[int, int]]:
+    def idle(self) -> bool:
+        """Whether it is time to leave."""
+        if self._custody.live or self._publish_at < NEVER:
+            return False
+        return self._leaving or self._kernel.now() - self._idle_since >= IDLE_EXIT_S
+
+    def rest_s(self) -> float:
+        """For how long there is nothing to do, unless a descriptor becomes ready."""
         due = min(self._custody.next_due(), self._idle_since + IDLE_EXIT_S, self._publish_at)
-        seconds = max(0.0, due - proc.now())
-        return self._poll.poll(seconds if _EPOLL else seconds * 1000)
+        return max(0.0, due - self._kernel.now())
+
+    def turn(self, ready: list[int]) -> None:
+        """Do all that there is to do now."""
+        for descriptor in ready:
+            self._attend(descriptor)
+        if self._kernel.terminated and not self._leaving:
+            self._leave()
+        self._custody.turn(self._kernel.now())
+        self._settle()
+
+    def close(self) -> None:
+        self._listener.close()
 
     def _settle(self) -> None:
         """Put what happened on disk, and only then tell the link."""
-        now = proc.now()
+        now = self._kernel.now()
         if now >= self._publish_at:
             self._publish(now)
         if not self._listener.flush():
             self._drop()
         elif self._listener.backlog != self._writing:
             self._writing = self._listener.backlog
-            self._poll.modify(self._listener.peer, _READ | (_WRITE if self._writing else 0))
+            self._kernel.attend(self._listener.peer, writing=self._writing)
         if self._custody.live or self._listener.peer >= 0:
             self._idle_since = now
 
@@ -110,11 +127,6 @@ class Supervisor:
         self._untold.clear()
         self._publish_at = NEVER
 
-    def _idle(self, now: float) -> bool:
-        if self._custody.live or self._publish_at < NEVER:
-            return False
-        return self._leaving or now - self._idle_since >= IDLE_EXIT_S
-
     def _attend(self, descriptor: int) -> None:
         if self._custody.attend(descriptor):
             return
@@ -122,7 +134,7 @@ class Supervisor:
             self._drop()
             self._listener.accept()
             if self._listener.peer >= 0:
-                self._poll.register(self._listener.peer, _READ)
+                self._kernel.attend(self._listener.peer)
         elif descriptor == self._listener.peer:
             orders = self._listener.receive()
             if orders is None:
@@ -130,13 +142,10 @@ class Supervisor:
                 return
             for order in orders:
                 self._obey(order)
-        elif descriptor == self._wakeup:
-            os.read(self._wakeup, 64)
-            self._leave()
 
     def _drop(self) -> None:
         if self._listener.peer >= 0:
-            self._poll.unregister(self._listener.peer)
+            self._kernel.leave(self._listener.peer)
             self._listener.drop()
             self._writing = False
 
@@ -183,12 +192,12 @@ class Supervisor:
         if key in self._journal.attempts:
             self._tell(key)
             return
-        if self._leaving or proc.now() >= order["until"]:
+        if self._leaving or self._kernel.now() >= order["until"]:
             self._void(key, "stale_assign", "the agent was out of touch when it came to start")
             return
         claim = {
             "k": key,
-            "at": round(proc.now(), 3),
+            "at": round(self._kernel.now(), 3),
             "gpus": order["gpus"],
             "grace": order["grace"],
         }
@@ -223,16 +232,13 @@ class Supervisor:
                     file.write(script)
             except OSError as error:
                 raise spawn.MachineFull(f"cannot write the script: {error.strerror}") from error
-        try:
-            return spawn.spawn(
-                argv,
-                self._env | order["env"],
-                order["cwd"] or self._work,
-                home.spool_path(self._home, key, home.OUT_SUFFIX),
-                home.spool_path(self._home, key, home.ERR_SUFFIX),
-            )
-        finally:
-            os.fchdir(self._here)  # a task's directory shall not be kept busy by us
+        return self._kernel.spawn(
+            argv,
+            self._env | order["env"],
+            order["cwd"] or self._work,
+            home.spool_path(self._home, key, home.OUT_SUFFIX),
+            home.spool_path(self._home, key, home.ERR_SUFFIX),
+        )
 
     def _void(self, key: str, why: str, detail: str) -> None:
         if key in self._journal.attempts:
@@ -256,13 +262,13 @@ class Supervisor:
     def _note(self, record: dict[str, Any]) -> None:
         """For the journal alone, whenever it is written next."""
         self._journal.later(record)
-        self._publish_at = min(self._publish_at, proc.now() + NOTE_S)
+        self._publish_at = min(self._publish_at, self._kernel.now() + NOTE_S)
 
     def _record(self, record: dict[str, Any]) -> None:
         """Something became of an attempt. That it runs can wait: if it is short, its end goes along."""
         self._untold.append(self._journal.later(record))
         linger = LINGER_S if "pid" in record else 0.0
-        self._publish_at = min(self._publish_at, proc.now() + linger)
+        self._publish_at = min(self._publish_at, self._kernel.now() + linger)
 
     def _tell(self, key: str) -> None:
         """Say again what is known of an attempt."""
@@ -306,7 +312,7 @@ def main(directory: str) -> int:
     os.set_blocking(written, False)
     signal.set_wakeup_fd(written)
     signal.signal(signal.SIGTERM, _ignore)
-    supervisor = Supervisor(directory, wakeup)
+    supervisor = Supervisor(directory, System(directory, wakeup))
     gc.freeze()
     supervisor.run()
     return 0

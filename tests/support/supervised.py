@@ -46,15 +46,20 @@ class Supervised:
             self._socket = socket.socket(socket.AF_UNIX)
             try:
                 self._socket.connect(home.socket_address(str(self.directory)))
-                break
+                self._greet(dict(os.environ) if env is None else env)
             except OSError:
+                # Also reset: a child of a killed supervisor holds its socket until it has done exec.
                 self._socket.close()
                 assert time.monotonic() < deadline, "no supervisor answers"
                 time.sleep(0.01)
+            else:
+                return
+
+    def _greet(self, env: dict[str, str]) -> None:
         self._socket.settimeout(WAIT_S)
         self._lines = self._socket.makefile("rb")
         self.told.clear()
-        self.send(do="hello", env=dict(os.environ) if env is None else env)
+        self.send(do="hello", env=env)
         self.snapshot = {}
         while "synced" not in (record := self._receive()):
             self.snapshot[record["k"]] = record
@@ -135,7 +140,8 @@ class Supervised:
 
     def _receive(self) -> Record:
         line = self._lines.readline()
-        assert line, "the supervisor closed the connection"
+        if not line:
+            raise ConnectionResetError("the supervisor closed the connection")
         record: Record = json.loads(line)
         record["k"] = record.get("k", "").removesuffix(self._suffix)
         self.told.append(record)
