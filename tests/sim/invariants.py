@@ -219,7 +219,8 @@ class Invariants:
         name, now = self._name(attempt), self._simulation.now()
         if attempt.reason is Reason.AGENT_SILENT:
             since = max(self.heard_at.get(name, 0.0), self.led_from.get(self._tables.term, 0.0))
-            if now - since < 0.98 * self._lost_after_s:
+            # With a new disk an agent is a stranger, and heard as such.
+            if name not in self.forgetful and now - since < 0.98 * self._lost_after_s:
                 self.fail("L-2", f"{attempt.key} lost after {now - since:.1f} s of silence")
             if self.most_are_silent(SILENT_S):
                 self.fail("R-22", f"{attempt.key} lost while most agents are silent")
@@ -261,7 +262,8 @@ class Invariants:
             self.fail("I-14", f"{name}: an earlier try is not over")
         counted = [o for o in earlier if o and o.state is not AttemptState.REJECTED]
         user = [o for o in counted if o.state is AttemptState.FAILED and o.reason not in INFRA]
-        if len(counted) > task.spec.retries + task.spec.infra_retries:
+        alone = task.spec.num_nodes == 1  # of a gang, one that never began ends the others
+        if alone and len(counted) > task.spec.retries + task.spec.infra_retries:
             self.fail("I-14", f"{name}: its budget is spent")
         if task.spec.num_nodes == 1 and len(user) > task.spec.retries:
             self.fail("I-14", f"{name}: its retries are spent")
@@ -336,6 +338,12 @@ class Invariants:
 
     def ended(self, run: Run) -> None:
         self._simulation.note("end", run.machine, run.key, run.code, run.signal)
+        task = self._tables.tasks.get(run.key.task_id)
+        timeout_s = task.spec.timeout_s if task else None
+        if task is None or timeout_s is None or run.machine in self.crashed:
+            return
+        if self._simulation.now() - run.started_at > 1.01 * timeout_s + task.spec.grace_s + 10.0:
+            self.fail("D-9", f"{run.key} ran for longer than its timeout")
 
     # --- acknowledgements ---------------------------------------------------------------------
 

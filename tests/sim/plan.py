@@ -92,9 +92,9 @@ KINDS: Final = {
 
 def draw(seed: int, *, deep: bool = True) -> Plan:
     dice = random.Random(f"plan {seed}")
-    agents = dice.choice((1, 2, 2, 3, 3, 4)) if deep else dice.choice((1, 2, 3))
+    agents = dice.choice((2, 2, 3, 3, 4)) if deep else dice.choice((1, 2, 3))
     faults_s = dice.uniform(250, 400) if deep else dice.uniform(40, 90)
-    lost_after_s = dice.choice((60.0, 60.0, 90.0, 150.0))
+    lost_after_s = dice.choice((60.0, 60.0, 60.0, 120.0))
     return Plan(
         seed=seed,
         servers=dice.choice((1, 2, 2, 2)),
@@ -123,7 +123,7 @@ def _faults(dice: random.Random, faults_s: float) -> list[Fault]:
     faults: list[Fault] = []
     while at < faults_s:
         kind = dice.choices(list(kinds), weights)[0]
-        seconds = KINDS[kind][1] * dice.random() ** dice.choice((1, 2))
+        seconds = KINDS[kind][1] * dice.random() ** dice.choice((0.3, 1, 2))
         faults.append(Fault(at, kind, dice.randrange(12), seconds, dice.random()))
         at += dice.expovariate(rate)
     return faults

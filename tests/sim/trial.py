@@ -10,6 +10,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 from unittest import mock
@@ -132,7 +133,7 @@ class Trial:
         for server in self.servers:
             server.bound_turn = plan.bound_turn
             server.on_engine = self._leads
-            server.on_heard = self._heard
+            server.on_heard = partial(self._heard, server)
             server.boot()
         for machine in self.machines:
             machine.boot()
@@ -262,8 +263,11 @@ class Trial:
     def _leads(self, engine: Engine) -> None:
         self.invariants.led_from[engine.store.term] = self.simulation.now()
 
-    def _heard(self, name: str) -> None:
-        self.invariants.heard_at[name] = self.simulation.now()
+    def _heard(self, server: Server, name: str) -> None:
+        """What a deposed leader hears, the one that decides does not know."""
+        engine = server.engine
+        if engine is not None and engine.store.term == self.tables.term:
+            self.invariants.heard_at[name] = self.simulation.now()
 
     def _look(self) -> None:
         self.simulation.after(LOOK_EVERY_S, self._look)
