@@ -2,7 +2,7 @@
 BIN ?= .venv/bin
 UV ?= uv
 
-.PHONY: setup check test bench fmt lock docs sim
+.PHONY: setup check test bench fmt lock docs sim chaos storm dbfaults
 
 setup:
 	python3 -m venv .venv && $(BIN)/pip install -q -e '.[test]'
@@ -33,3 +33,9 @@ sim:
 # kill -9 of everything under work, then the judge: make chaos TASKS=10000 SERVER_KILLS=100 AGENT_KILLS=300 POSTGRES_KILLS=20
 chaos:
 	$(BIN)/python -m tests.chaos chaos $(if $(SEED),--seed $(SEED)) --tasks $(or $(TASKS),300) --server-kills $(or $(SERVER_KILLS),3) --agent-kills $(or $(AGENT_KILLS),8) --postgres-kills $(or $(POSTGRES_KILLS),1) --servers $(or $(SERVERS),1) --agents $(or $(AGENTS),4)
+
+storm:
+	$(BIN)/python -m tests.chaos storm --tasks $(or $(TASKS),2000) --agents $(or $(AGENTS),20) --rounds $(or $(ROUNDS),20) --servers $(or $(SERVERS),1)
+
+dbfaults:
+	$(BIN)/python -m tests.chaos dbfaults --seconds $(or $(SECONDS_AWAY),60)

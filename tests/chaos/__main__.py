@@ -5,7 +5,7 @@ import secrets
 import sys
 from pathlib import Path
 
-from tests.chaos import campaign, oracle
+from tests.chaos import campaign, dbfaults, oracle, storm
 from tests.chaos.evidence import Evidence
 from tests.chaos.report import Report
 
@@ -24,6 +24,21 @@ def main() -> int:
     chaos.add_argument("--seconds", type=float, default=0.0)
     chaos.add_argument("--longest-s", type=float, default=8.0)
     chaos.set_defaults(run=campaign.run)
+
+    storms = kinds.add_parser(
+        "storm", help="leaders, links, supervisors killed under running tasks"
+    )
+    storms.add_argument("--tasks", type=int, default=2_000)
+    storms.add_argument("--agents", type=int, default=20)
+    storms.add_argument("--rounds", type=int, default=20)
+    storms.add_argument("--servers", type=int, default=1)
+    storms.add_argument("--agent-kills", type=int, default=40)
+    storms.set_defaults(run=storm.run)
+
+    faults = kinds.add_parser("dbfaults", help="Postgres stopped, frozen, its sessions cut")
+    faults.add_argument("--seconds", type=float, default=60.0)
+    faults.add_argument("--agents", type=int, default=2)
+    faults.set_defaults(run=dbfaults.run)
 
     check = kinds.add_parser("check", help="judge the evidence of an earlier run again")
     check.add_argument("directory", type=Path)

@@ -71,6 +71,12 @@ class Server:
             return client.ask("GET", "/readyz").status == 200
         return False
 
+    def alive(self) -> bool:
+        """Whether it answers at all, as one that waits for its turn does."""
+        with self.client(2.0) as client, suppress(OSError):
+            return client.ask("GET", "/health").status == 200
+        return False
+
     def leads(self) -> bool:
         with self.client(2.0) as client, suppress(OSError):
             answer = client.ask("GET", "/readyz")
@@ -229,10 +235,14 @@ class Rig:
         until(lambda: self.ready_agents() >= len(self.agents), "all agents", deadline_s=timeout_s)
 
     def ready_agents(self) -> int:
+        """Connected to this very leader, and synced: what the last one had written does not count."""
         with self.client(2.0) as client, suppress(OSError):
             answer = client.ask("GET", "/api/v1/agents")
             if answer.status == 200:
-                return sum(agent["status"] == "ready" for agent in answer.json())
+                return sum(
+                    agent["status"] == "ready" and agent["last_seen_s"] is not None
+                    for agent in answer.json()
+                )
         return 0
 
     def task_processes(self) -> Iterator[tuple[str, int]]:
