@@ -3,13 +3,15 @@ interpreter for long, and a name given twice is seen. (Any JSON reader would kee
 """
 
 import json
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, cast
 
 import msgspec
 
 from styx.api import problems
 from styx.errors import FieldError, InvalidSpec
+
+DEPTH: Final = 64  # of one value; a form has a handful
 
 _Pieces = dict[str, msgspec.Raw] | list[msgspec.Raw]
 
@@ -68,4 +70,16 @@ def _split(source: bytes | msgspec.Raw) -> _Pieces:
 
 
 def _whole(source: bytes | msgspec.Raw) -> Any:
-    return msgspec.json.decode(source)
+    value: Any = msgspec.json.decode(source)
+    level = [value]
+    for _ in range(DEPTH):
+        level = [inner for outer in level for inner in _inside(outer)]
+        if not level:
+            return value
+    raise problems.HttpRefusal(f"the body is nested deeper than {DEPTH} levels")
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return cast("dict[str, Any]", value).values()
+    return cast("list[Any]", value) if isinstance(value, list) else ()
