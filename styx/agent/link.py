@@ -19,6 +19,7 @@ from styx.agent.executor import Executor, Record
 from styx.agent.identity import Identity
 from styx.agent.probe import Machine, Probe
 from styx.agent.roster import Phase, Roster
+from styx.agent.servers import Servers
 from styx.agent.session import Session
 from styx.agent.spool import Spool
 from styx.agent.watch import Watch
@@ -55,8 +56,7 @@ class Link:
         self._config = config
         self._identity = identity
         self._found = found
-        self._url = url
-        self._address = websocket.parse(url)
+        self._servers = Servers(url)
         self._token = token
         self._incarnation = uuid.uuid4().hex
         self._term = 0
@@ -140,8 +140,8 @@ class Link:
     async def _connect(self) -> None:
         """One session after another."""
         await self._executor.synced.wait()  # before that, the server would be told of nothing held
-        cap_s = LOCAL_CAP_S if self._address.local else BACKOFF_CAP_S
-        backoff = Backoff(base_s=BACKOFF_BASE_S, cap_s=cap_s)
+        local = websocket.parse(self._servers.url).local
+        backoff = Backoff(base_s=BACKOFF_BASE_S, cap_s=LOCAL_CAP_S if local else BACKOFF_CAP_S)
         clock = asyncio.get_running_loop().time
         while True:
             began = clock()
@@ -154,16 +154,18 @@ class Link:
 
     async def _serve(self) -> wire.Bye:
         """One connection from its start to its end, and why it ended."""
+        url = self._servers.url
         try:
             self._socket = await websocket.connect(
-                self._address,
+                websocket.parse(url),
                 wire.PATH,
                 subprotocol=wire.SUBPROTOCOL,
                 token=self._token,
                 max_frame_bytes=wire.MAX_FRAME_BYTES,
             )
         except LinkLost as lost:
-            self._say(f"cannot reach the server at {self._url} ({lost}); will keep trying")
+            self._say(f"cannot reach the server at {url} ({lost}); will keep trying")
+            self._servers.next()
             return wire.Bye(wire.CLOSE_RESTART)
         self._session = Session(
             self._socket,
@@ -178,7 +180,11 @@ class Link:
             bye = await self._session.run()
         finally:
             self._session = self._socket = None
-        self._say(f"disconnected from {self._url}: {bye.reason}; will keep trying")
+        if bye.code == wire.CLOSE_NOT_LEADER:
+            self._servers.point(bye.reason)
+            self._say(f"{url} does not lead; will try {self._servers.url}")
+            return bye
+        self._say(f"disconnected from {url}: {bye.reason}; will keep trying")
         _raise_if_final(bye)
         return bye
 
@@ -190,7 +196,7 @@ class Link:
                     self._directory, self._identity, welcome.db_generation
                 )
         adopted = f", {ok.adopted} attempts went on" if ok.adopted else ""
-        self._say(f"{self._identity.name} is connected to {self._url}{adopted}")
+        self._say(f"{self._identity.name} is connected to {self._servers.url}{adopted}")
 
     def _hello(self, address: str) -> wire.Hello:
         return wire.Hello(
