@@ -20,7 +20,9 @@ from styx.kit import uuid7
 
 SUBMIT_PATHS: Final = frozenset({"/api/v1/tasks", "/api/v1/jobs"})
 OTHER_BODY_BYTES: Final = 1 << 20
-BODY_WITHIN_S: Final = 60.0
+BODY_WITHIN_S: Final = 300.0
+BODY_GRACE_S: Final = 10.0  # before its pace counts
+BODY_BYTES_PER_S: Final = 1 << 10  # slower than any line in use: somebody holds places
 BODIES_BYTES: Final = 256 << 20  # of all requests together; beyond, 503
 BUSY_LIMIT: Final = 512  # requests being worked on; beyond, 503
 OPEN_LIMIT: Final = 8_192  # with those that only wait or stream, and all WebSockets; beyond, 503
@@ -191,9 +193,12 @@ class Gate:
         """Raises: TooLarge, TooSlow."""
         parts: list[bytes] = []
         left = size
+        started_s = asyncio.get_running_loop().time()
         try:
-            async with asyncio.timeout(BODY_WITHIN_S):
+            async with asyncio.timeout(None) as deadline:
                 while True:
+                    paced_s = BODY_GRACE_S + (size - left) / BODY_BYTES_PER_S
+                    deadline.reschedule(started_s + min(BODY_WITHIN_S, paced_s))
                     message = await receive()
                     if message["type"] == "http.disconnect":
                         raise problems.HttpRefusal("the body ends too soon")
@@ -204,7 +209,10 @@ class Gate:
                     if not message.get("more_body", False):
                         return b"".join(parts)
         except TimeoutError:
-            raise problems.TooSlow(f"the body took longer than {BODY_WITHIN_S:.0f} s") from None
+            raise problems.TooSlow(
+                f"a body comes at {BODY_BYTES_PER_S:,} bytes a second or faster, "
+                f"and within {BODY_WITHIN_S:.0f} s"
+            ) from None
 
     def _added(self, request_id: str, headers: dict[bytes, bytes]) -> Headers:
         added = [(b"x-request-id", request_id.encode()), _NOSNIFF]

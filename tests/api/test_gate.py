@@ -187,6 +187,32 @@ async def test_a_body_that_does_not_come_is_not_waited_for(token, monkeypatch):
         await writer.wait_closed()
 
 
+async def test_a_body_that_trickles_is_refused_and_one_that_flows_is_not(token, monkeypatch):
+    monkeypatch.setattr(gate, "BODY_GRACE_S", 0.3)
+    monkeypatch.setattr(gate, "LINGER_S", 0.1)
+    async with gated(token) as (client, _, _):
+
+        async def pieces(size):
+            for _ in range(20):
+                yield b"x" * size
+                await asyncio.sleep(0.05)
+
+        flows = await client.post("/api/v1/tasks", content=pieces(1_000), headers=JSON)
+        assert flows.json()["bytes"] == 20_000
+        reader, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port)
+        writer.write(
+            b"POST /api/v1/tasks HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            b"Authorization: Bearer %b\r\nContent-Length: 100\r\n\r\n" % token.encode()
+        )
+        answer = asyncio.ensure_future(reader.read())
+        async with asyncio.timeout(10):
+            while not answer.done():
+                writer.write(b"1")
+                await asyncio.sleep(0.05)
+        assert (await answer).startswith(b"HTTP/1.1 408")
+        writer.close()
+
+
 async def test_so_much_work_and_no_more(token, monkeypatch):
     monkeypatch.setattr(gate, "BUSY_LIMIT", 2)
     async with gated(token) as (client, app, _):
