@@ -55,7 +55,9 @@ class Link:
         self._lingering = False  # a wake-up is due soon
 
     def send(self, message: FromServer) -> None:
-        """Queue it by its priority. Never blocks."""
+        """Queue it by its priority; once the session is closing, not at all. Never blocks."""
+        if self.closing.is_set():
+            return None
         match message:
             case wire.LogOk():
                 self._stored[message.key, message.stream] = message.next
@@ -74,8 +76,14 @@ class Link:
         return self._wake.set()
 
     def close(self, bye: wire.Bye) -> None:
-        """End the session once what is queued has been sent; `bye` tells the agent why."""
+        """End the session once what is queued has been sent; `bye` tells the agent why.
+
+        Assigns are not sent any more, nor is a lease renewed: after a verdict of loss they would start
+        what runs elsewhere by then (R-23, R-40). They are owed again by the next session.
+        """
         self.bye = self.bye or bye
+        self._assigns.clear()
+        self._control = deque(m for m in self._control if not isinstance(m, wire.HeartbeatOk))
         self.closing.set()
         self._wake.set()
 
@@ -233,7 +241,9 @@ class Links:
     def _direct(self, link: Link, attempt: Attempt) -> None:
         match effect.pending(attempt):
             case effect.Assign(key):
-                link.send(self._assign(key))
+                # A suspect agent may thaw with it in its buffer, long after it was given up (R-23).
+                if self._world().agents[attempt.agent_id].state is not AgentState.SUSPECT:
+                    link.send(self._assign(key))
             case effect.Stop(key, reason, grace_s):
                 link.send(wire.Stop(key, self._term(), reason, grace_s))
             case effect.Forget(key):

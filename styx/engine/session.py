@@ -15,6 +15,7 @@ from styx.core import event
 from styx.core.attempt import TERMINAL
 from styx.engine.links import Link
 from styx.engine.loop import Engine
+from styx.engine.ports import Leader
 from styx.engine.reports import Report, Reports
 from styx.engine.streams import Streams
 from styx.errors import LimitReached, LinkLost, StoreUnavailable, WireMismatch, WriteRefused
@@ -74,6 +75,21 @@ async def run(channel: Channel, engine: Engine) -> None:
             await engine.post(event.AgentDisconnected(link.agent_id, link.session))
 
 
+async def refuse(channel: Channel, leader: Leader | None) -> None:
+    """Answer an agent on a server that does not lead: where the leader is, or to come again.
+
+    The channel is closed afterwards.
+    """
+    address = leader.address if leader else ""
+    with suppress(LinkLost, WireMismatch, TimeoutError):
+        # What closes before its agent has spoken looks like a broken line, not like an answer.
+        async with asyncio.timeout(HELLO_WITHIN_S):
+            await channel.receive()
+    await _hang_up(
+        channel, wire.Bye(wire.CLOSE_NOT_LEADER, address, 0.0 if address else RETRY_AFTER_S)
+    )
+
+
 async def _hang_up(channel: Channel, bye: wire.Bye | None) -> None:
     """Say why, as a message too: the server's WebSocket passes few close codes on."""
     with suppress(LinkLost, TimeoutError):  # the peer is gone: that was wanted
@@ -91,6 +107,7 @@ class _Session:
         self._engine = engine
         self.link = Link(engine.monotonic())
         self.reports = Reports(engine, self.link)
+        self._unknown = 0  # messages of types that this version does not know
         self._credit_bytes = _credit_bytes(len(engine.links))
         self.streams = Streams(engine, self.link, self.reports, credit_bytes=self._credit_bytes)
 
@@ -121,11 +138,25 @@ class _Session:
         await asyncio.sleep(FLUSH_S)  # `write` ends sooner if the peer reads
 
     async def _receive(self) -> list[wire.FromAgent] | None:
+        """The next frame, without what only a newer agent could mean: that is answered here."""
         frame = await self._channel.receive()
         if frame is None:
             return None
         self.link.heard_s = self._engine.monotonic()
-        return wire.decode_from_agent(frame)
+        messages: list[wire.FromAgent] = []
+        for message in wire.decode_from_agent(frame):
+            if isinstance(message, wire.Unknown):
+                self._refuse(message)
+            else:
+                messages.append(message)
+        return messages
+
+    def _refuse(self, unknown: wire.Unknown) -> None:
+        """Raises: WireMismatch, once there were too many."""
+        self._unknown += 1
+        if self._unknown > wire.UNKNOWN_MAX:
+            raise WireMismatch(f"more than {wire.UNKNOWN_MAX} messages of unknown types")
+        self.link.send(wire.Err(f"the message type {unknown.tag!r} is not known here"))
 
     async def _hello(self) -> wire.Hello | None:
         messages = await self._receive()
@@ -141,8 +172,9 @@ class _Session:
         """Refuse, or make this the agent's session and welcome it."""
         link, engine = self.link, self._engine
         lowest, highest = hello.proto
-        if not lowest <= wire.PROTO <= highest:
-            reason = f"protocol {wire.PROTO} is spoken here, not {lowest} to {highest}"
+        proto = wire.common_proto(lowest, highest)
+        if proto is None:
+            reason = f"protocols {wire.OLDEST_PROTO} to {wire.PROTO} are spoken here, not {lowest} to {highest}"
             link.close(wire.Bye(wire.CLOSE_TOO_OLD, reason))
             return False
         if self._cloned(hello):
@@ -167,7 +199,7 @@ class _Session:
         link.session = answer.session
         link.send(
             wire.Welcome(
-                proto=wire.PROTO,
+                proto=proto,
                 session=link.session,
                 term=engine.store.term,
                 heartbeat_s=wire.HEARTBEAT_S,

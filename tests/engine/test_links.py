@@ -6,8 +6,8 @@ import pytest
 
 from styx.core import event as ev
 from styx.core.attempt import Exit, StopReason
-from styx.core.ids import AgentId, AttemptKey
-from styx.core.spec import DEFAULT_GRACE_S
+from styx.core.ids import AgentId, AttemptKey, JobId, TaskId
+from styx.core.spec import DEFAULT_GRACE_S, TaskSpec
 from styx.engine import links as linked
 from styx.engine.links import Link, Links
 from styx.wire import agent as wire
@@ -194,7 +194,24 @@ async def test_an_attempt_that_is_nobodys_or_over_is_told_to_stop(office: Office
 
 async def test_a_closed_link_sends_what_is_queued_and_then_ends(office: Office):
     link = office.join()
-    link.send(wire.HeartbeatOk(1))
+    link.send(wire.Pause())
     link.close(wire.Bye(wire.CLOSE_RESTART))
-    assert await link.take() == [wire.HeartbeatOk(1)]
+    assert await link.take() == [wire.Pause()]
+    assert await link.take() == []
+
+
+def an_assign() -> wire.Assign:
+    key = AttemptKey(TaskId("t"), 1, 0)
+    return wire.Assign(key, 9, JobId("j"), "t", TaskSpec("t", argv=("true",)))
+
+
+async def test_a_closing_link_starts_nothing_and_grants_no_lease():
+    link = Link(0.0)
+    link.send(wire.HeartbeatOk(1))
+    link.send(an_assign())
+    link.send(wire.Pause())
+    link.close(wire.Bye(wire.CLOSE_RESTART, "declared lost"))
+    link.send(wire.HeartbeatOk(2))
+    link.send(an_assign())
+    assert await link.take() == [wire.Pause()]
     assert await link.take() == []

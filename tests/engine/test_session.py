@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from styx.core.agent import AgentState
@@ -14,6 +15,7 @@ from styx.core.spec import TaskSpec
 from styx.core.task import Reason
 from styx.engine import session
 from styx.engine.loop import Engine
+from styx.engine.ports import Leader
 from styx.kit import uuid7
 from styx.store.logs import LogFiles
 from styx.store.postgres import Database
@@ -375,7 +377,6 @@ async def test_a_cloned_disk_is_refused_while_the_first_lives(engine: Engine):
         b"",
         b"\xc1",
         b"not msgpack at all",
-        wire.encode([wire.HeartbeatOk(1)]),  # of the server's side
         wire.encode([peers.hello()]),  # open already
         wire.encode([wire.Log(AttemptKey(TaskId("t"), 1, 0), 3, 0, b"", 0)]),
         wire.encode([wire.Log(AttemptKey(TaskId("t"), 1, 0), 1, -1, b"", 0)]),
@@ -391,6 +392,41 @@ async def test_a_fault_ends_its_own_session_only(engine: Engine, frame: bytes):
         peer.say_bytes(frame)
         assert (await peer.hear(wire.Bye)).code == wire.CLOSE_PROTOCOL
         await bystander.beat()
+
+
+async def test_unknown_messages_are_answered_and_only_many_of_them_are_a_fault(engine: Engine):
+    newer = msgspec.msgpack.encode([{"t": "of the future", "x": 1}])
+    async with connected(engine) as peer:
+        await peer.introduce()
+        for _ in range(wire.UNKNOWN_MAX):
+            peer.say_bytes(newer)
+            assert "of the future" in (await peer.hear(wire.Err)).what
+        await peer.beat()
+        peer.say_bytes(newer)
+        assert (await peer.hear(wire.Bye)).code == wire.CLOSE_PROTOCOL
+
+
+async def test_the_highest_common_protocol_is_spoken(engine: Engine):
+    async with connected(engine) as peer:
+        peer.say(msgspec.structs.replace(peers.hello(), proto=(wire.PROTO, wire.PROTO + 5)))
+        assert (await peer.hear(wire.Welcome)).proto == wire.PROTO
+    async with connected(engine) as peer:
+        peer.say(msgspec.structs.replace(peers.hello(), proto=(wire.PROTO + 1, wire.PROTO + 5)))
+        assert (await peer.hear(wire.Bye)).code == wire.CLOSE_TOO_OLD
+
+
+@pytest.mark.parametrize(
+    ("leader", "reason", "waits"),
+    [(Leader(7, "http://other:7171"), "http://other:7171", False), (None, "", True)],
+)
+async def test_an_agent_on_a_follower_is_told_where_the_leader_is(leader, reason, waits):
+    peer = Peer()
+    peer.say(peers.hello())
+    await within(session.refuse(peer, leader))
+    bye = await peer.hear(wire.Bye)
+    assert (bye.code, bye.reason) == (wire.CLOSE_NOT_LEADER, reason)
+    assert (bye.retry_after_s > 0) is waits
+    assert peer.closed == wire.CLOSE_NOT_LEADER
 
 
 async def test_a_gap_that_no_database_can_hold_is_a_fault(engine: Engine):
