@@ -18,7 +18,7 @@ from styx.core.ids import AgentId
 from styx.errors import LinkLost
 from styx.kit.backoff import Backoff
 from styx.wire import agent as wire
-from tests.sim.ledger import Ledger
+from tests.sim.ledger import Ledger, the_key
 from tests.sim.loop import Clock, Handle, Process, Simulation
 from tests.sim.network import Network
 
@@ -340,6 +340,7 @@ class Machine:
                     task.ends.append(simulation.at(at, self._write, task, stream, half))
         end = simulation.after(float(seconds), self._gone, task, int(code), None)
         task.ends.append(end)
+        self._arm(task)
 
     def _write(self, task: Task, stream: int, size: int) -> None:
         number = int(task.key[-8:-4].replace(".", "0"), 16)
@@ -354,6 +355,10 @@ class Machine:
     def _gone(self, task: Task, code: int | None, signal: int | None) -> None:
         """The process has ended; the supervisor takes it down when it can."""
         if self.tasks.get(task.key) is not task:
+            return
+        if not self._ledger.runs[the_key(task.key)].runs:  # dead, and not yet taken down
+            if not self._on:
+                del self.tasks[task.key]
             return
         for handle in task.ends:
             handle.cancel()
