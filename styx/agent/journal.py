@@ -7,7 +7,7 @@ of an attempt is simply the merge of its lines:
     {"k": key, "pid": n}               its process
     {"k": key, "exit": {…}}            how it ended (the fields of `core.attempt.Exit`)
     {"k": key, "void": why, "detail"}  a tombstone: never started, and never will be
-    {"k": key, "forget": true}         the server has everything
+    {"k": key, "forget": true}         the server has everything; the key stays known for a while
     {"boot": id}                       what follows happened in this boot of the machine
     {"lease": s}                       until when exclusive attempts may run
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 RESERVE_BYTES: Final = 1 << 20  # some 5,000 records
 COMPACT_AFTER_LINES: Final = 10_000  # a quarter of a second to read again, 2 MiB
 
+FORGOTTEN_KEPT: Final = 4_096  # keys that may not start again; the oldest go: at most 1 MiB
+
 encode: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 
@@ -45,6 +47,7 @@ class Journal:
         self.boot = ""
         self.lease = 0.0
         self.attempts: dict[str, dict[str, Any]] = {}
+        self.forgotten: dict[str, None] = {}  # oldest first
         self._load()
         self._compact()
         self._hold_reserve()
@@ -72,7 +75,7 @@ class Journal:
         if self._pending:
             self._append(self._pending)
             self._pending.clear()
-            if self._lines > COMPACT_AFTER_LINES + 4 * len(self.attempts):
+            if self._lines > COMPACT_AFTER_LINES + 4 * (len(self.attempts) + len(self.forgotten)):
                 self._compact()
 
     def _append(self, lines: list[str]) -> None:
@@ -115,6 +118,9 @@ class Journal:
             self.lease = record.get("lease", self.lease)
         elif record.get("forget"):
             self.attempts.pop(key, None)
+            self.forgotten[key] = None
+            if len(self.forgotten) > FORGOTTEN_KEPT:
+                del self.forgotten[next(iter(self.forgotten))]
         else:
             self.attempts.setdefault(key, {}).update(record)
 
@@ -123,6 +129,7 @@ class Journal:
         new = self._path + ".new"
         lines = [
             encode({"boot": self.boot, "lease": self.lease}),
+            *(encode({"k": key, "forget": True}) for key in self.forgotten),
             *map(encode, self.attempts.values()),
         ]
         self._lines = len(lines)

@@ -192,6 +192,10 @@ class Supervisor:
         if key in self._journal.attempts:
             self._tell(key)
             return
+        if key in self._journal.forgotten:
+            # A server that was restored from a backup may assign again what it had seen the end of.
+            self._void(key, "stale_assign", "this attempt was run here before, and is over")
+            return
         if self._leaving or self._kernel.now() >= order["until"]:
             self._void(key, "stale_assign", "the agent was out of touch when it came to start")
             return

@@ -161,6 +161,26 @@ def test_many_kills_of_the_supervisor_start_nothing_twice(sup: Supervised, tmp_p
     assert {key for key, end in ends.items() if end.get("code") == 1} <= set(ran)
 
 
+@pytest.mark.parametrize("crash", [False, True])
+def test_a_forgotten_attempt_is_not_started_again(
+    sup: Supervised, tmp_path: Path, crash: bool
+) -> None:
+    ledger = tmp_path / "ledger"
+    sup.sh("k", f"echo ran >> {ledger}")
+    sup.end("k")
+    sup.send(do="forget", k="k")
+    sup.run("after", "true")
+    if crash:
+        sup.kill()
+        sup.revive()
+        assert "k" not in sup.snapshot
+    sup.told.clear()
+    sup.sh("k", f"echo ran >> {ledger}")
+    assert sup.wait("k", "void")["void"] == "stale_assign"
+    sup.run("later", "true")
+    assert ledger.read_text() == "ran\n"
+
+
 def strip(directory: Path, *fields: str) -> None:
     """Take records with these fields out of the journal, as if they had not been written."""
     journal = directory / home.JOURNAL
