@@ -2,7 +2,7 @@
 BIN ?= .venv/bin
 UV ?= uv
 
-.PHONY: setup check test bench fmt lock docs sim chaos storm dbfaults
+.PHONY: setup check test bench fmt lock docs sim chaos storm dbfaults partition
 
 setup:
 	python3 -m venv .venv && $(BIN)/pip install -q -e '.[test]'
@@ -39,3 +39,6 @@ storm:
 
 dbfaults:
 	$(BIN)/python -m tests.chaos dbfaults --seconds $(or $(SECONDS_AWAY),60)
+
+partition:
+	$(BIN)/python -m tests.chaos partition

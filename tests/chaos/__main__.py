@@ -5,7 +5,7 @@ import secrets
 import sys
 from pathlib import Path
 
-from tests.chaos import campaign, dbfaults, oracle, storm
+from tests.chaos import campaign, dbfaults, oracle, partition, storm
 from tests.chaos.evidence import Evidence
 from tests.chaos.report import Report
 
@@ -39,6 +39,10 @@ def main() -> int:
     faults.add_argument("--seconds", type=float, default=60.0)
     faults.add_argument("--agents", type=int, default=2)
     faults.set_defaults(run=dbfaults.run)
+
+    cuts = kinds.add_parser("partition", help="an agent's network is cut, shorter and longer")
+    cuts.add_argument("--tasks", type=int, default=20)
+    cuts.set_defaults(run=partition.run)
 
     check = kinds.add_parser("check", help="judge the evidence of an earlier run again")
     check.add_argument("directory", type=Path)

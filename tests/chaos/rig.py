@@ -32,7 +32,7 @@ class Server:
         self.port = free_port()
         self.home = rig.directory / self.name
         self.process: subprocess.Popen[bytes] | None = None
-        self.host = "127.0.0.1"
+        self.host = rig.server_host
         self.within: tuple[str, ...] = ()  # a command that runs ours, as `ip netns exec NAME`
         self.env: dict[str, str] = {}
         self._rig = rig
@@ -189,6 +189,7 @@ class Rig:
         self.token = secrets.token_hex(16)
         self.postgres = Postgres(self.directory, free_port())
         self.database_url = self.postgres.url()
+        self.server_host = "127.0.0.1"
         self.servers: list[Server] = []
         self.agents: list[Agent] = []
 
