@@ -133,6 +133,11 @@ def end(draft: Draft, attempt: Attempt, state: AttemptState, reason: Reason) -> 
     _advance(draft, task, _speaker(mates))
 
 
+def stopped(reason: StopReason) -> tuple[AttemptState, Reason]:
+    """What has become of an attempt that a stop for that reason ended, or kept from ever starting."""
+    return _STOPPED[reason]
+
+
 def stop(draft: Draft, attempt: Attempt, reason: StopReason, grace_s: float) -> None:
     """Wish a process gone. The first wish stands, but a later one may shorten the grace."""
     if attempt.state in TERMINAL:

@@ -12,6 +12,8 @@ from styx.core.task import Reason, Task, TaskState
 GPU_WEIGHT_CPUS: Final = 8  # what a GPU counts in fair share: the cores usually rented beside one
 REJECT_BACKOFF_S: Final = 1.0  # an agent that refused keeps refusing for a while
 
+SCATTER: Final = 2_654_435_761  # Knuth's multiplier: neighbouring ids fall far apart
+
 # Ends for which the machine is to blame: they cost an infra retry, never one of the user's.
 _INFRA: Final = frozenset(
     {Reason.EXIT_STATUS_LOST, Reason.AGENT_REBOOTED, Reason.AGENT_REPLACED, Reason.STATE_LOST}
@@ -50,10 +52,10 @@ def verdict(task: Task, attempt: Attempt, policy: Policy) -> Verdict:
         case AttemptState.PREEMPTED:
             return _infra(task, attempt, TaskState.FAILED, 0.0)
         case AttemptState.LOST:
-            return _infra(task, attempt, TaskState.LOST, policy.retry_base_s)
+            return _infra(task, attempt, TaskState.LOST, _infra_delay_s(task, policy))
         case _:
             if attempt.reason in _INFRA:
-                return _infra(task, attempt, TaskState.FAILED, policy.retry_base_s)
+                return _infra(task, attempt, TaskState.FAILED, _infra_delay_s(task, policy))
             return _failed(task, attempt, policy)
 
 
@@ -73,18 +75,23 @@ def _failed(task: Task, attempt: Attempt, policy: Policy) -> Verdict:
     again = worth and task.user_failures < task.spec.retries and not task.cancel_at
     if not again or task.spec.delivery is Delivery.AT_MOST_ONCE:
         return Verdict(TaskState.FAILED, attempt.reason, user_failures=1)
-    delay_s = backoff_s(task, policy)
+    delay_s = backoff_s(task, task.user_failures, policy)
     return Verdict(TaskState.READY, attempt.reason, delay_s, user_failures=1)
 
 
-def backoff_s(task: Task, policy: Policy) -> float:
+def _infra_delay_s(task: Task, policy: Policy) -> float:
+    return backoff_s(task, task.infra_failures, policy)
+
+
+def backoff_s(task: Task, failures: int, policy: Policy) -> float:
     """Doubling, with jitter that the task's own id decides: the core has no dice.
 
     The result lies in the upper half of the doubled span, so that retries of an array spread out but
     none comes at once.
     """
-    span = min(policy.retry_cap_s, policy.retry_base_s * 2 ** min(task.user_failures, 16))
-    dice = int(task.id.replace("-", "")[-8:], 16) * (2 * task.attempt + 1) % 2**32
+    span = min(policy.retry_cap_s, policy.retry_base_s * 2 ** min(failures, 16))
+    number = int(task.id.replace("-", "")[-8:], 16) * (2 * task.attempt + 1)
+    dice = number * SCATTER % 2**32
     return span * (0.5 + 0.5 * dice / 2**32)
 
 

@@ -165,12 +165,8 @@ def _absent(draft: Draft, attempt: Attempt) -> None:
         lifecycle.lose(draft, attempt, Reason.STATE_LOST)
     elif attempt.stop_reason is not StopReason.NONE:
         # Never accepted, and not to start any more: nothing of it can be anywhere.
-        lifecycle.end(
-            draft,
-            replace(attempt, logs_complete=True),
-            AttemptState.CANCELLED,
-            Reason.CANCELLED,
-        )
+        state, reason = lifecycle.stopped(attempt.stop_reason)
+        lifecycle.end(draft, replace(attempt, logs_complete=True), state, reason)
 
 
 def _lose_unless_resendable(draft: Draft, attempt: Attempt) -> None:

@@ -158,3 +158,24 @@ def test_a_lost_agent_may_join_again():
 
 def test_draining_an_unknown_agent_says_so():
     assert Desk().turn(ev.DrainRequested(AgentId("x"), drain=True)).answers == [ev.Missing("agent")]
+
+
+def test_a_gang_stop_of_a_member_never_accepted_cancels_nobodys_task():
+    """Its mate's end decides: the stop was not somebody's wish to cancel."""
+    d = Desk()
+    d.join("a1", a_capacity(1))
+    d.join("a2", a_capacity(1))
+    (task,) = d.submit(a_task(num_nodes=2, retries=1))
+    mine = next(rank for rank in (0, 1) if d.live(task, rank).agent_id == "a1")
+    d.exit(task, 1, rank=1 - mine)
+    assert d.live(task, mine).stop_reason == "gang"
+    sync(d)
+    assert (d.status(task), d.reason(task)) == ("queued", "exit_code")
+
+
+def test_what_was_lost_together_does_not_come_back_together():
+    d = Desk()
+    d.join("a1", a_capacity(8))
+    tasks = d.submit(a_task("x", array_count=8))
+    d.turn(ev.AgentLost(A1))
+    assert len({d.tasks[task].not_before for task in tasks}) == 8
