@@ -36,11 +36,15 @@ class Listener:
         """Whether `flush` waits for the peer to become writable."""
         return bool(self._unsent)
 
-    def accept(self) -> None:
+    def accept(self) -> ports.Peer | None:
+        """A newcomer, to be given to `take`; None if it went away again or no descriptor is free."""
         try:
-            link, _ = self._acceptor.accept()
-        except OSError:  # it went away again
-            return
+            return self._acceptor.accept()[0]
+        except OSError:
+            return None
+
+    def take(self, link: ports.Peer) -> None:
+        """Speak with this one from now on."""
         self.drop()
         link.setblocking(False)
         self._link = link

@@ -44,6 +44,7 @@ IDLE_EXIT_S: Final = 10.0  # long enough for an agent that is restarted
 LOCK_WAIT_S: Final = 2.0  # the one before may be on its way out
 LOCK_POLL_S: Final = 0.02
 RETRY_S: Final = 0.5  # the journal's disk is full
+ACCEPT_REST_S: Final = 0.1  # no descriptor is left for a newcomer, who stays ready to be accepted
 LINGER_S: Final = 0.003  # how long the start of a task waits for its end
 NOTE_S: Final = 0.5  # how long what only the journal wants to know waits for company
 NEVER: Final = float("inf")
@@ -64,6 +65,7 @@ class Supervisor:
         self._untold: list[str] = []
         self._publish_at = NEVER  # when the journal and the link get what is due to them
         self._writing = False  # the link's socket is full
+        self._accept_at = NEVER  # when newcomers are looked at again
         self._leaving = False
         self._idle_since = kernel.now()
 
@@ -87,7 +89,8 @@ class Supervisor:
 
     def rest_s(self) -> float:
         """For how long there is nothing to do, unless a descriptor becomes ready."""
-        due = min(self._custody.next_due(), self._idle_since + IDLE_EXIT_S, self._publish_at)
+        leave_at = self._idle_since + IDLE_EXIT_S
+        due = min(self._custody.next_due(), leave_at, self._publish_at, self._accept_at)
         return max(0.0, due - self._kernel.now())
 
     def turn(self, ready: list[int]) -> None:
@@ -96,6 +99,9 @@ class Supervisor:
             self._attend(descriptor)
         if self._kernel.terminated and not self._leaving:
             self._leave()
+        if self._kernel.now() >= self._accept_at:
+            self._accept_at = NEVER
+            self._kernel.attend(self._listener.fileno())
         self._custody.turn(self._kernel.now())
         self._settle()
 
@@ -131,10 +137,7 @@ class Supervisor:
         if self._custody.attend(descriptor):
             return
         if descriptor == self._listener.fileno():
-            self._drop()
-            self._listener.accept()
-            if self._listener.peer >= 0:
-                self._kernel.attend(self._listener.peer)
+            self._accept()
         elif descriptor == self._listener.peer:
             orders = self._listener.receive()
             if orders is None:
@@ -142,6 +145,17 @@ class Supervisor:
                 return
             for order in orders:
                 self._obey(order)
+
+    def _accept(self) -> None:
+        """The newest link is the one that counts, but the one that is there serves until then."""
+        newcomer = self._listener.accept()
+        if newcomer is None:
+            self._kernel.leave(self._listener.fileno())
+            self._accept_at = self._kernel.now() + ACCEPT_REST_S
+            return
+        self._drop()
+        self._listener.take(newcomer)
+        self._kernel.attend(self._listener.peer)
 
     def _drop(self) -> None:
         if self._listener.peer >= 0:

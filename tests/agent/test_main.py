@@ -13,7 +13,7 @@ from styx.wire import agent as wire
 from tests.agent.conftest import StartAgent
 from tests.support.agent_server import AgentServer, Connection, a_key, assign
 from tests.support.agents import AgentProcess
-from tests.support.supervised import markers
+from tests.support.supervised import eventually, markers
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -116,7 +116,8 @@ async def test_it_waits_for_a_server_that_is_not_there_yet(
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))  # and does not listen
         agent = start_agent(url=f"http://127.0.0.1:{nobody.getsockname()[1]}")
-        await asyncio.sleep(1.5)  # several tries
+        await eventually(lambda: "cannot reach the server" in agent.heard())
+        await asyncio.sleep(1.0)  # several more tries
         said = await agent.stop()
     assert agent.process.returncode == 0
     assert said.count("cannot reach the server") == 1

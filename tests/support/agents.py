@@ -87,6 +87,10 @@ class AgentProcess:
     async def said(self) -> str:
         """What it said until its end, which is near."""
         await asyncio.to_thread(self.process.wait, WAIT_S)
+        return self.heard()
+
+    def heard(self) -> str:
+        """What it has said up to now."""
         return self._said.read_text()
 
     def close(self) -> None:
