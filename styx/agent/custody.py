@@ -218,10 +218,19 @@ class Custody:
             return
         stop.sweep(self._kernel, due, self._strays)
         for attempt in due:
-            stuck = attempt.exit is not None and now - attempt.ended_at > stop.GIVE_UP_S
-            if attempt.exit is not None and (stuck or attempt.empty_sweeps >= stop.EMPTY_SWEEPS):
+            if attempt.exit is not None and attempt.empty_sweeps >= stop.EMPTY_SWEEPS:
                 del self._unswept[attempt.key]
-                self._finish(attempt, "processes were left that cannot be killed" if stuck else "")
+                self._finish(attempt)
+            elif attempt.foreign and not attempt.exclusive and self._outlasts(attempt, now):
+                del self._unswept[attempt.key]
+                self._finish(attempt, "processes of another user were left")
+            elif now - attempt.hunted_at >= stop.UNKILLABLE_S and not attempt.unkillable:
+                # It is held until it is really gone: whoever ran it again now would run it twice.
+                attempt.unkillable = True
+                self._record({"k": attempt.key, "unkillable": True})
+
+    def _outlasts(self, attempt: stop.Attempt, now: float) -> bool:
+        return attempt.exit is not None and now - attempt.hunted_at > stop.FOREIGN_S
 
     def _finish(self, attempt: stop.Attempt, detail: str = "") -> None:
         assert attempt.exit is not None

@@ -5,6 +5,7 @@ of an attempt is simply the merge of its lines:
 
     {"k": key, "at": s, "gpus": [0]}   claimed at that moment; written before its process exists
     {"k": key, "pid": n}               its process
+    {"k": key, "unkillable": true}     killed a minute ago, and not gone yet
     {"k": key, "exit": {…}}            how it ended (the fields of `core.attempt.Exit`)
     {"k": key, "void": why, "detail"}  a tombstone: never started, and never will be
     {"k": key, "forget": true}         the server has everything; the key stays known for a while

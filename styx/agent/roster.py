@@ -37,6 +37,7 @@ class Entry:
         "pid",
         "reason",
         "streams",
+        "unkillable",
     )
 
     def __init__(
@@ -51,6 +52,7 @@ class Entry:
         self.exit: Exit | None = None
         self.reason = Reason.NONE
         self.detail = ""
+        self.unkillable = False
         text, found = str(key), order is None
         self.streams = (
             Stream(key, OUT, home.spool_path(directory, text, home.OUT_SUFFIX), found=found),
@@ -66,6 +68,7 @@ class Entry:
         self.gpus = tuple(record.get("gpus", self.gpus))
         self.exclusive = record.get("exclusive", self.exclusive)
         self.pid = record.get("pid", self.pid)
+        self.unkillable = record.get("unkillable", self.unkillable)
         if "void" in record:
             self.phase = Phase.VOID
             self.reason, self.detail = Reason(record["void"]), record["detail"]
@@ -88,6 +91,12 @@ class Entry:
             case Phase.ENDED:
                 assert self.exit is not None
                 return wire.EvExited(self.key, self.exit)
+
+    def notice(self) -> wire.Notice | None:
+        """What the server's operator should know of it."""
+        if not self.unkillable or not self.live:
+            return None
+        return wire.Notice("unkillable", f"{self.key} was killed and does not end; pid {self.pid}")
 
     def held(self) -> wire.Held:
         produced = (self.streams[0].length(), self.streams[1].length())

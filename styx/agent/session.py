@@ -116,6 +116,12 @@ class Session:
         self._unacked[entry.key] = (event, self._loop.time())
         self._control.append(event)
         self._idling += not entry.live
+        if notice := entry.notice():
+            self.notify(notice)
+
+    def notify(self, notice: wire.Notice) -> None:
+        """Said once; what still counts in the next session is said again there."""
+        self._control.append(notice)
 
     def settle(self) -> None:
         """All has been reported that there is for now: send it at once, or let it wait for company."""
@@ -283,6 +289,8 @@ class Session:
         for entry in self._roster:
             if self._synced.get(entry.key) is not entry.state:  # it moved on meanwhile
                 self.report(entry)
+            elif notice := entry.notice():
+                self.notify(notice)
         self._duties.renew(self._lease)
         self._on_open(self._welcome, ok)
         self._heartbeat()

@@ -24,7 +24,8 @@ EMPTY_SWEEPS: Final = 2  # a process that forks while it is looked for may be mi
 SWEEP_PAUSE_S: Final = 0.02  # at first; as much longer each time
 SWEEP_PAUSE_MAX_S: Final = 1.0
 SWEEP_SHARE: Final = 4  # a sweep of a full machine rests four times as long as it took
-GIVE_UP_S: Final = 10.0  # what cannot be killed, as another user's, shall not hold the result
+FOREIGN_S: Final = 10.0  # another user's processes, which we may not kill, hold a result so long
+UNKILLABLE_S: Final = 60.0  # as in an uninterruptible sleep: the operator hears of it
 LOOK_SHARE: Final = 20  # looking for strays takes at most a twentieth of the time …
 EXEC_S: Final = 0.1  # what says nothing for so long will not say it any more
 EXEC_LOOK_S: Final = 0.002
@@ -42,7 +43,9 @@ class Attempt:
         "ended_at",
         "exclusive",
         "exit",
+        "foreign",
         "grace",
+        "hunted_at",
         "kernel",
         "key",
         "pid",
@@ -52,6 +55,7 @@ class Attempt:
         "stage",
         "sweeps",
         "timeout_at",
+        "unkillable",
     )
 
     def __init__(
@@ -74,6 +78,9 @@ class Attempt:
         self.ended_at = 0.0
         self.sweeps = 0
         self.empty_sweeps = 0
+        self.hunted_at = float("inf")  # when it was first swept
+        self.foreign = False  # all that is left of it is somebody else's
+        self.unkillable: bool = claim.get("unkillable", False)  # and the operator has been told
 
     def stop(self, now: float, grace: float, reason: str = "") -> None:
         """Ask it to end within `grace` seconds. Again with less grace: the earlier end counts."""
@@ -154,13 +161,13 @@ def sweep(kernel: Kernel, due: Collection[Attempt], strays: Strays) -> None:
     began = kernel.now()
     found = kernel.members(keys, roots)
     for attempt in due:
-        left = bool(found[attempt.key])
-        if attempt.exit is None or (attempt.pid and kernel.group_lives(attempt.pid)):
+        attempt.hunted_at = min(attempt.hunted_at, began)
+        ours = attempt.exit is None or (attempt.pid != 0 and kernel.group_lives(attempt.pid))
+        if ours:
             attempt.signal(signal.SIGKILL)
-            left = True
-        for pid in found[attempt.key]:
-            kernel.kill(pid, signal.SIGKILL)
-        attempt.empty_sweeps = 0 if left else attempt.empty_sweeps + 1
+        killed = [kernel.kill(pid, signal.SIGKILL) for pid in found[attempt.key]]
+        attempt.foreign = bool(killed) and not ours and not any(killed)
+        attempt.empty_sweeps = 0 if ours or killed else attempt.empty_sweeps + 1
         attempt.sweeps += 1
     took = kernel.now() - began
     for attempt in due:

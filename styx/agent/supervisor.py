@@ -15,7 +15,8 @@ Lines from the link, by `do`:
     forget k                   the server has everything: the record and the spool go
     lease  until               how long exclusive attempts may run; comes before their start
 
-Lines to the link are the journal's: an attempt and what became of it (`pid`, `exit` or `void`).
+Lines to the link are the journal's: an attempt and what became of it (`pid`, `unkillable`,
+`exit` or `void`).
 Times are seconds on the clock of `proc.now`, which both halves share.
 """
 
