@@ -6,7 +6,10 @@ import socket
 from typing import Any, Final, Protocol, cast
 
 import hypercorn.asyncio
+import hypercorn.asyncio.run
 import hypercorn.config
+from hypercorn.asyncio.tcp_server import TCPServer
+from hypercorn.events import Event, Updated
 
 from styx.api.asgi import Application
 from styx.errors import SetupError
@@ -23,6 +26,24 @@ class Server(Application, Protocol):
     def close(self) -> None:
         """The server stops: end what would otherwise go on for as long as its client likes."""
         ...
+
+
+class _Connection(TCPServer):
+    """One that is closed as soon as its client has: hypercorn itself keeps the descriptor of a connection
+    that has ended until it would have been too idle, and few clients a second were too many.
+    """
+
+    async def _read_data(self) -> None:
+        await super()._read_data()
+        await self.idle_task.stop()
+
+    async def protocol_send(self, event: Event) -> None:
+        if isinstance(event, Updated) and event.idle and self.reader.at_eof():
+            return
+        await super().protocol_send(event)
+
+
+hypercorn.asyncio.run.TCPServer = _Connection  # pyright: ignore[reportPrivateImportUsage]: no other way in
 
 
 def bind(host: str, port: int) -> socket.socket:
