@@ -1,15 +1,16 @@
-"""The composition root of `styx serve`: configuration → database → engine → API, in one group of loops,
+"""The composition root of `styx serve`: configuration → database → replica → API, in one group of loops,
 and their orderly stop.
 """
 
 import asyncio
 import os
+import random
 import secrets
 import signal
 import socket
 import sys
 import zlib
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import AsyncExitStack, contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -23,19 +24,22 @@ import uvloop
 from styx import __version__
 from styx.api import peer, server
 from styx.api import serve as http
+from styx.api.alone import Alone
+from styx.api.asgi import Application, Receive, Scope, Send
+from styx.api.backend import Backend
+from styx.api.follower import Follower
 from styx.config import Config
-from styx.engine.loop import Engine
-from styx.errors import SetupError, StaleWrite, StyxError
+from styx.engine.loop import utc_now
+from styx.engine.replica import Replica
+from styx.errors import SetupError, StyxError
 from styx.kit import console, parent, supervise
 from styx.sdk import address
+from styx.store.election import Election
 from styx.store.embedded import EmbeddedPostgres, HomeLock
-from styx.store.logs import LogFiles
-from styx.store.postgres import Database
-from styx.wire import agent as wire
+from styx.store.postgres import Pools
 
 HTTP_SHARE: Final = 0.4  # of a stop's seconds; the last turn, agent and database have the rest
 AGENT_STOP_S: Final = 3.0
-RECONNECT_WITHIN_S: Final = 2.0  # agents come back spread over so long
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
@@ -64,42 +68,40 @@ def serve(config: Config, *, with_agent: bool) -> int:
 async def _serve(config: Config, listener: socket.socket, *, with_agent: bool) -> None:
     loop = asyncio.get_running_loop()
     started_s = loop.time()
-    stop, http_stop = asyncio.Event(), asyncio.Event()
+    stop, http_stop, settled = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    def halt() -> None:
+        stop.set()
+        settled.set()
+
     for number in STOP_SIGNALS:
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, halt)
     async with AsyncExitStack() as stack:
         private = None if config.database.url else EmbeddedPostgres(config.home_path)
         if private is not None:
             stack.push_async_callback(private.stop)
-        database = await Database.open(
+        pools = await Pools.open(
             await private.start() if private else config.database.url,
             pool_size=config.database.pool_size,
             statement_timeout_s=config.database.statement_timeout_s,
         )
-        stack.push_async_callback(database.close)
-        logs = LogFiles(
-            database,
-            config.home_path / "logs",
-            segment_bytes=config.logs.segment_bytes,
-            max_attempt_bytes=config.logs.max_attempt_bytes,
-        )
-        stack.callback(logs.close)
-        engine = await Engine.open(database, logs, scheduler=config.scheduler)
-        api = server.build(engine, database, logs, config, _token(config))
+        stack.push_async_callback(pools.close)
         url = address.url_of(config.server.host, listener.getsockname()[1])
-        stack.enter_context(_announced(config.server_path, url))
+        site = Site(config, pools, _token(config), url=url, on_settled=settled.set)
         graceful_s = HTTP_SHARE * config.server.graceful_stop_s
         async with asyncio.TaskGroup() as group:
-            turning = supervise.start(group, "engine", engine.run)
-            serving = supervise.start(
-                group,
-                "http",
-                partial(http.serve_asgi, api, listener, http_stop, graceful_s=graceful_s),
-            )
+            replicating = supervise.start(group, "replica", site.replica.run)
             children: list[asyncio.Task[None]] = []
             if private is not None:
                 children.append(supervise.start(group, "postgres", private.keep))
-            if with_agent:
+            await settled.wait()  # who comes earlier waits in the listener's backlog
+            serving = supervise.start(
+                group,
+                "http",
+                partial(http.serve_asgi, site.gate, listener, http_stop, graceful_s=graceful_s),
+            )
+            stack.enter_context(_announced(config.server_path, url))
+            if with_agent and not stop.is_set():
                 run_agent = partial(_run_agent, url)
                 children.append(supervise.start(group, "agent", run_agent, report=_restarting))
             ready_ms = round(1_000 * (loop.time() - started_s))
@@ -109,11 +111,53 @@ async def _serve(config: Config, listener: socket.socket, *, with_agent: bool) -
             log.info("stopping")
             for child in children:
                 child.cancel()
-            engine.links.close_all(lambda: _goodbye(engine))
+            # First: the next leader begins while our last requests end.
+            site.replica.stop()
             http_stop.set()
             await serving
-            engine.stop()
-            await turning
+            await replicating
+
+
+class Site:
+    """One replica and its HTTP application: the leader's while it leads, else the follower's."""
+
+    def __init__(
+        self, config: Config, pools: Pools, token: str, *, url: str, on_settled: Callable[[], None]
+    ) -> None:
+        self._on_settled = on_settled
+        self._election = Election(
+            pools,
+            config.logs,
+            config.logs_path,
+            address=config.server.advertise_url or url,
+            token=token,
+        )
+        self.replica = Replica(
+            self._election,
+            scheduler=config.scheduler,
+            clock=utc_now,
+            monotonic=asyncio.get_running_loop().time,
+            jitter=random.random,
+            on_change=self._turn,
+        )
+        self._follower: Application = Follower(self.replica, token, Alone(pools, config))
+        self._app = self._follower
+        self.gate = server.gate(self._answer, config, token)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
+
+    def _turn(self) -> None:
+        """Another leads now, or we do: whoever follows or waits asks anew."""
+        engine, opened = self.replica.engine, self._election.opened
+        if engine is not None and opened is not None:
+            database, logs = opened
+            self._app = server.application(Backend(engine, database.query, logs))
+        else:
+            self._app = self._follower
+        self.gate.close()
+        if engine or self.replica.leader:
+            self._on_settled()
 
 
 async def _run_agent(url: str) -> None:
@@ -137,11 +181,6 @@ async def _run_agent(url: str) -> None:
             agent.kill()
         raise
     raise StyxError(f"the local agent ended with code {code}")
-
-
-def _goodbye(engine: Engine) -> wire.Bye:
-    retry_after_s = RECONNECT_WITHIN_S * engine.jitter()
-    return wire.Bye(wire.CLOSE_RESTART, "the server stops", retry_after_s)
 
 
 def _restarting(name: str, error: Exception, wait_s: float) -> None:
@@ -199,11 +238,6 @@ def _say(errors: BaseExceptionGroup[StyxError]) -> None:
         match error:
             case BaseExceptionGroup():
                 _say(error)
-            case StaleWrite():
-                sys.stderr.write(
-                    "error: another styx server has taken over this database, so this one has ended\n"
-                    f"hint: run one server per database ({error.message})\n"
-                )
             case _:
                 hint = f"hint: {error.hint}\n" if error.hint else ""
                 sys.stderr.write(f"error: {error.message}\n{hint}")

@@ -13,4 +13,7 @@ class Backend:
     engine: Engine
     query: Query
     logs: LogFiles
-    policy: Policy
+
+    @property
+    def policy(self) -> Policy:
+        return self.engine.policy

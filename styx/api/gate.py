@@ -81,8 +81,10 @@ class Gate:
         self.staying: set[asyncio.Task[object]] = set()
 
     def close(self) -> None:
-        """The server stops: end the requests that would go on for as long as their clients like."""
-        for task in self.staying:
+        """The server stops, or the lead passes on: end the requests that would go on for as long as their
+        clients like.
+        """
+        for task in tuple(self.staying):
             task.cancel()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -117,8 +119,8 @@ class Gate:
         except StyxError as error:
             await _refuse(receive, answer, problems.answer(error, visit.request_id))
         except asyncio.CancelledError:
-            if not visit.answered:  # the server stops: nothing is known of the outcome
-                stopping = problems.Overloaded("the server is stopping; ask again")
+            if not visit.answered:  # nothing is known of the outcome
+                stopping = problems.Overloaded("the server stops, or leads no longer; ask again")
                 await respond(answer, problems.answer(stopping, visit.request_id))
             raise
 

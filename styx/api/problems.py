@@ -69,6 +69,10 @@ class Overloaded(HttpRefusal):
     kind = Kind(503, "overloaded", "The server has its hands full")
 
 
+class NoLeader(HttpRefusal):
+    kind = Kind(503, "no_leader", "No server leads at the moment")
+
+
 class HttpVersion(HttpRefusal):
     kind = Kind(505, "http_version", "HTTP/1.1 is spoken here")
 
@@ -94,6 +98,7 @@ KINDS: Final[dict[type[StyxError], Kind]] = {
             NotJson,
             UpgradeRequired,
             Overloaded,
+            NoLeader,
             HttpVersion,
         )
     },

@@ -13,6 +13,7 @@ from litestar.handlers import HTTPRouteHandler
 from styx import __version__
 from styx.api import problems, route
 from styx.api.agents import Agents
+from styx.api.asgi import Application
 from styx.api.auth import Guard
 from styx.api.backend import Backend
 from styx.api.events import Events
@@ -25,22 +26,13 @@ from styx.api.schema import Schema
 from styx.api.sockets import STREAM_PATH, AgentSocket, StreamSocket
 from styx.api.tasks import Tasks
 from styx.config import Config
-from styx.core.policy import Policy
-from styx.engine.loop import Engine
-from styx.store.logs import LogFiles
-from styx.store.postgres import Database
+from styx.engine import session
 from styx.wire import agent as wire
 
 
-def build(engine: Engine, database: Database, logs: LogFiles, config: Config, token: str) -> Gate:
-    """The application for `serve.serve_asgi`. `token` is the administrator's."""
-    scheduler = config.scheduler
-    policy = Policy(
-        retry_base_s=scheduler.retry_base_s,
-        retry_cap_s=scheduler.retry_cap_s,
-        reserve_after_s=scheduler.reserve_after_s,
-    )
-    backend = Backend(engine, database.query, logs, policy)
+def application(backend: Backend) -> Application:
+    """Every route of a server that leads."""
+    engine = backend.engine
     schema = Schema(__version__)
     parts = (
         Health(backend),
@@ -53,18 +45,23 @@ def build(engine: Engine, database: Database, logs: LogFiles, config: Config, to
     )
     routes = [declared for part in parts for declared in route.of(part)]
     schema.describe(routes)
+    agents = AgentSocket(lambda channel: session.run(channel, engine))
     app = Litestar(
         [
             *_handlers(routes),
-            asgi(wire.PATH, copy_scope=False)(AgentSocket(engine)),
+            asgi(wire.PATH, copy_scope=False)(agents),
             asgi(STREAM_PATH, copy_scope=False)(StreamSocket(engine)),
         ],
         exception_handlers={Exception: _refused},
         openapi_config=None,
         logging_config=None,
     )
-    guard = Guard(config, token)
-    return Gate(cast("Any", app), guard, submit_body_bytes=config.server.max_body_bytes)
+    return cast("Any", app)
+
+
+def gate(app: Application, config: Config, token: str) -> Gate:
+    """What `serve.serve_asgi` serves. `token` is the administrator's."""
+    return Gate(app, Guard(config, token), submit_body_bytes=config.server.max_body_bytes)
 
 
 def _handlers(routes: Sequence[tuple[Route, Handler]]) -> list[HTTPRouteHandler]:

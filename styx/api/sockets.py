@@ -3,6 +3,7 @@
 Both are plain ASGI: the framework's own handling of frames costs more than what is in them.
 """
 
+from collections.abc import Awaitable, Callable
 from typing import Final
 from urllib.parse import parse_qs
 
@@ -12,7 +13,6 @@ from styx.api import problems
 from styx.api.asgi import Receive, Scope, Send
 from styx.api.auth import BEARER_SUBPROTOCOL
 from styx.api.gate import Visit, reject, respond
-from styx.engine import session
 from styx.engine.loop import Engine
 from styx.errors import LinkLost, WireMismatch
 from styx.kit import supervise
@@ -58,16 +58,16 @@ class Channel:
 
 
 class AgentSocket:
-    """WS /api/agent/v1."""
+    """WS /api/agent/v1: `serve` is a session, or the word that there is none here."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, serve: Callable[[Channel], Awaitable[None]]) -> None:
+        self._serve = serve
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if await _refused(scope, receive, send, wire.SUBPROTOCOL, required=True):
             return
         await _accept(receive, send, wire.SUBPROTOCOL)
-        await session.run(Channel(receive, send), self._engine)
+        await self._serve(Channel(receive, send))
 
 
 class StreamSocket:

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from styx.core.agent import Agent
 from styx.core.attempt import Attempt
 from styx.core.ids import JobId, SpecId, TaskId
 from styx.core.job import Job, JobState
@@ -149,6 +150,11 @@ class Query:
             idem_key,
         )
         return rows.job(found[0]) if found else None
+
+    async def agents(self) -> list[Agent]:
+        """All that are not forgotten."""
+        found = await self._fetch(f"SELECT {rows.AGENTS.names()} FROM agents")
+        return [rows.agent(row) for row in found]
 
     async def job_counts(self, job_ids: Sequence[JobId]) -> dict[JobId, dict[str, int]]:
         """Of each job, its tasks by status; costs as much as the jobs have tasks."""

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from styx.api import serve, server
+from styx.api.backend import Backend
 from styx.config import Config, Server
 from styx.core.ids import AttemptKey, TaskId
 from styx.engine.loop import Engine
@@ -79,7 +80,7 @@ async def running(database: Database, home: Path) -> AsyncIterator[Site]:
     logs = LogFiles(database, home / "logs")
     config = Config(home=str(home), server=Server(max_body_bytes=4 << 20))
     async with engines.running(database, logs, retry_base_s=0.05) as engine:
-        app = server.build(engine, database, logs, config, TOKEN)
+        app = server.gate(server.application(Backend(engine, database.query, logs)), config, TOKEN)
         async with serving(app) as (url, _):
             bearer = {"authorization": f"Bearer {TOKEN}"}
             async with httpx.AsyncClient(base_url=url, headers=bearer, timeout=30) as client:

@@ -1,0 +1,52 @@
+"""Tasks and jobs as the database has them, for the seconds in which nobody leads."""
+
+import random
+import time
+from functools import cached_property
+
+from styx.api import server
+from styx.api.asgi import Application, Receive, Scope, Send
+from styx.api.backend import Backend
+from styx.config import Config
+from styx.core.world import World
+from styx.engine.lease import Lease
+from styx.engine.loop import Engine, utc_now
+from styx.store.exchange import LiveRows
+from styx.store.logs import LogFiles
+from styx.store.postgres import Database, Pools
+
+
+class Alone:
+    """The leader's own handlers, on an engine that never runs: of its world they want agents' names."""
+
+    def __init__(self, pools: Pools, config: Config) -> None:
+        # No leader's term: the fence refuses what it would write.
+        self._database = Database(pools, term=0)
+        self._config = config
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Raises: StoreUnavailable."""
+        agents = await self._database.query.agents()
+        self._engine.world = World.load((), (), (), agents, {}, {})
+        await self._app(scope, receive, send)
+
+    @cached_property
+    def _logs(self) -> LogFiles:
+        return LogFiles(self._database, self._config.logs_path)
+
+    @cached_property
+    def _engine(self) -> Engine:
+        return Engine(
+            self._database,
+            self._logs,
+            LiveRows([], [], [], [], {}, {}),
+            Lease(self._database, time.monotonic),
+            scheduler=self._config.scheduler,
+            clock=utc_now,
+            monotonic=time.monotonic,
+            jitter=random.random,
+        )
+
+    @cached_property
+    def _app(self) -> Application:
+        return server.application(Backend(self._engine, self._database.query, self._logs))
