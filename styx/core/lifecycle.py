@@ -15,7 +15,7 @@ from styx.core.event import (
 )
 from styx.core.ids import AgentId, AttemptKey, JobId
 from styx.core.policy import Verdict, later, verdict
-from styx.core.spec import OnFailure
+from styx.core.spec import Delivery, OnFailure
 from styx.core.task import Reason, Task, TaskState
 
 replace = msgspec.structs.replace
@@ -130,7 +130,7 @@ def end(draft: Draft, attempt: Attempt, state: AttemptState, reason: Reason) -> 
         if state is not AttemptState.SUCCEEDED:
             _stop_gang(draft, task, mates)
         return
-    _advance(draft, task, _speaker(mates))
+    _advance(draft, task, _speaker(mates), mates)
 
 
 def stopped(reason: StopReason) -> tuple[AttemptState, Reason]:
@@ -224,8 +224,13 @@ def _ended(attempt: Attempt) -> tuple[datetime, int]:
     return attempt.ended_at, attempt.rank
 
 
-def _advance(draft: Draft, task: Task, attempt: Attempt) -> None:
+def _advance(draft: Draft, task: Task, attempt: Attempt, mates: list[Attempt]) -> None:
     ruling = verdict(task, attempt, draft.policy)
+    began = any(mate.state is not AttemptState.REJECTED for mate in mates)
+    once = task.spec.delivery is Delivery.AT_MOST_ONCE
+    if ruling.state is TaskState.READY and once and began:
+        # One member never started, which costs nothing; but another may have.
+        ruling = Verdict(TaskState.FAILED, attempt.reason, infra_failures=1)
     counted = replace(
         task,
         state=ruling.state,

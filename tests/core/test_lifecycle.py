@@ -188,6 +188,18 @@ def test_a_gang_member_that_fails_takes_the_others_down():
     assert (d.status(gang), d.reason(gang)) == ("failed", "exit_code"), "the one that failed speaks"
 
 
+def test_a_gang_that_may_run_once_is_not_tried_again_when_one_member_never_started():
+    d = Desk()
+    d.join("a1")
+    d.join("a2")
+    (gang,) = d.submit(a_task("gang", num_nodes=2, delivery=Delivery.AT_MOST_ONCE))
+    d.start(gang, 0)
+    refused = d.live(gang, 1)
+    d.turn(ev.AttemptVoided(refused.key, refused.agent_id, Reason.AGENT_FULL))
+    d.exit(gang, None, rank=0, signal=15, signalled=True)
+    assert (d.status(gang), d.reason(gang)) == ("failed", "agent_full")
+
+
 def test_a_gang_whose_members_all_succeed_succeeds_with_the_last():
     d = Desk()
     d.join("a1")
