@@ -53,11 +53,11 @@ class Detector:
             if silence_s >= self._lost_after_s and not braked:
                 log.warning("agent lost", agent=agents[agent_id].name, silent_s=round(silence_s))
                 events.append(event.AgentLost(agent_id))
-            elif found := self._link_event(agents[agent_id], silence_s):
+            elif found := self._link_event(agents[agent_id], silence_s, now_s):
                 events.append(found)
         return events
 
-    def _link_event(self, agent: Agent, silence_s: float) -> event.Event | None:
+    def _link_event(self, agent: Agent, silence_s: float, now_s: float) -> event.Event | None:
         link = self._links.get(agent.id)
         if link is None:
             gone = agent.state in _LINKED
@@ -67,7 +67,9 @@ class Detector:
         silent = silence_s >= self._suspect_after_s
         if silent and agent.state is not AgentState.SUSPECT:
             return event.AgentSilent(agent.id, agent.session)
-        if not silent and agent.state is AgentState.SUSPECT:
+        # After a stall of ours all silence counts anew; but who was suspect is trusted when it speaks.
+        spoke = now_s - link.heard_s < self._suspect_after_s
+        if not silent and spoke and agent.state is AgentState.SUSPECT:
             return event.AgentHeard(agent.id, agent.session)
         return None
 

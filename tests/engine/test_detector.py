@@ -84,6 +84,16 @@ def test_a_silent_agent_is_suspected_heard_again_and_trusted_again(room: Room):
     assert room.state("a1") is AgentState.READY
 
 
+def test_a_stall_of_the_server_does_not_make_a_suspect_trusted(room: Room):
+    link = room.join("a1")
+    room.wait(SUSPECT_S)
+    room.now_s += detector.STALL_S + 1
+    assert room.look() == []
+    assert room.state("a1") is AgentState.SUSPECT
+    link.heard_s = room.now_s
+    assert room.look() == [ev.AgentHeard(AgentId("a1"), 1)]
+
+
 def test_a_draining_agent_is_not_heard_over_and_over(room: Room):
     link = room.join("a1")
     room.desk.turn(ev.DrainRequested(AgentId("a1"), drain=True))
