@@ -64,6 +64,14 @@ async def _load_without_fence(self: MemoryStore) -> Any:
     return await self.line.call(self.tables.load)
 
 
+def _take_anyway(self: Tables, holder: str, *rest: Any) -> Any:
+    self.lease = self.lease._replace(expires_at=0.0)
+    return _take(self, holder, *rest)
+
+
+_take = Tables.take
+
+
 # --- the server -----------------------------------------------------------------------------------
 
 _exited, _satisfied, _verdict = lifecycle.exited, dag.satisfied, policy.verdict
@@ -106,7 +114,7 @@ _detector = detector.Detector.__init__
 
 
 def _no_grace(self: Any, links: Any, **fields: Any) -> None:
-    _detector(self, links, **{**fields, "start_s": float("-inf")})
+    _detector(self, links, **{**fields, "start_s": -1e6})
 
 
 def _look_without_stall(self: Any, agents: Any, now_s: float) -> Any:
@@ -239,7 +247,7 @@ BUGS: Final[dict[str, list[Patch]]] = {
     "no database fence": [(Tables, "fence", _nothing)],
     "idempotency key not unique": [(Tables, "_unique", _nothing)],
     "log append ignores offset": [(Tables, "_append", _append_anything)],
-    "lease taken while it lives": [(Tables, "leader", _none), (lease, "MARGIN_S", -1e3)],
+    "lease taken while it lives": [(Tables, "leader", _none), (Tables, "take", _take_anyway)],
     "unknown commit not fenced": [(MemoryStore, "load", _load_without_fence)],
     "unknown commit believed": [(Engine, "_turn", _turn_believes)],
     "late result overrides lost": [(lifecycle, "exited", _late_result_wins)],
@@ -248,7 +256,10 @@ BUGS: Final[dict[str, list[Patch]]] = {
     "child unlocked by lost parent": [(dag, "satisfied", _lost_satisfies)],
     "child unlocked by failed parent": [(dag, "satisfied", _failure_satisfies)],
     "skipped too early": [(dag, "satisfied", lambda *_: False)],
-    "no failover grace": [(detector.Detector, "__init__", _no_grace)],
+    "no failover grace": [
+        (detector.Detector, "__init__", _no_grace),
+        (detector.Detector, "look", _look_without_stall),
+    ],
     "no brake": [(detector.Detector, "_brake", lambda *_: False)],
     "silence never noticed": [(detector.Detector, "_link_event", _none)],
     "directives on edges only": [(Links, "redrive_one", _nothing)],
@@ -315,7 +326,6 @@ def _hunted(name: str, within: int) -> Catch:
     began = time.process_time()
     with planted(name):
         for seed in range(within):
-            # A bug may end the run in any way: whatever does not go well is a catch.
             violation = trial.run(draw(seed)).violation
             if violation is not None:
                 return Catch(name, seed, str(violation), time.process_time() - began)

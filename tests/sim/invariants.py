@@ -25,6 +25,8 @@ from tests.sim.store import StreamKey, Tables, Write
 UNKNOWN_ENDS: Final = frozenset(
     {Reason.EXIT_STATUS_LOST, Reason.AGENT_REBOOTED, Reason.SPAWN_ERROR}
 )
+DEAF_S: Final = 55.0  # suspect by then, whatever a server's pause or a slow commit adds
+SLOW_COMMIT_S: Final = 25.0  # from a decision's first event until its rows are there
 SILENT_S: Final = 20.0  # an agent so long unheard is suspect to every server
 INFRA: Final = frozenset({Reason.EXIT_STATUS_LOST, Reason.AGENT_REBOOTED})
 
@@ -45,10 +47,14 @@ class Invariants:
         self._ledger = ledger
         self._lost_after_s = lost_after_s
         self.heard_at: dict[str, float] = {}  # by agent name: when a server took a frame of it
+        self.silences: dict[
+            str, tuple[float, float]
+        ] = {}  # the last long one: seconds, and its end
         self.led_from: dict[int, float] = {}  # by term
         self.crashed: set[str] = set()  # agents whose halves were killed at some time
         self.forgetful: set[str] = set()  # agents that lost their disk or their boot
         self.given_up: set[str] = set()  # agents that were declared lost at some time
+        self._leaving: set[AgentId] = set()  # declared gone by the commit that is looked at
         self.thawed_at: dict[str, float] = {}  # machines frozen as a whole for too long: residual
         self.submitted: dict[str, JobId] = {}  # acknowledged, by idempotency key
         self.cancelled: dict[TaskId, float] = {}  # a cancel of it was acknowledged
@@ -58,6 +64,14 @@ class Invariants:
         tables.on_log = self.stored
         ledger.on_started = self.started
         ledger.on_ended = self.ended
+
+    def heard(self, name: str) -> None:
+        """A leader took a frame of that agent."""
+        now = self._simulation.now()
+        silence_s = now - self.heard_at.get(name, now)
+        if silence_s > SILENT_S:
+            self.silences[name] = (silence_s, now)
+        self.heard_at[name] = now
 
     def fail(self, rule: str, text: str) -> None:
         self._simulation.fail(rule, text)
@@ -69,6 +83,11 @@ class Invariants:
         if term != self._tables.term:
             self.fail("I-9", f"a write of term {term} in term {self._tables.term}")
         said: list[str] = []
+        self._leaving = {
+            new.id
+            for table, _, new in writes
+            if table is rows.AGENTS and new.state is AgentState.GONE
+        }
         for table, old, new in writes:
             said.append(f"{table.name[:2]}:{new.version}:{new.state.value}")
             match table:
@@ -200,7 +219,8 @@ class Invariants:
         run = self._ledger.runs.get(attempt.key)
         if attempt.state in {AttemptState.CANCELLED, AttemptState.PREEMPTED}:
             ran = attempt.exit or run
-            if ran and not (attempt.exit and attempt.exit.signalled):
+            wiped = self._name(attempt) in self.forgetful  # it ran, and nobody knows any more
+            if ran and not wiped and not (attempt.exit and attempt.exit.signalled):
                 self.fail("I-3", f"{attempt.key} ended by itself, and is {attempt.state}")
         match attempt.state:
             case AttemptState.REJECTED if run is not None:
@@ -219,6 +239,9 @@ class Invariants:
         name, now = self._name(attempt), self._simulation.now()
         if attempt.reason is Reason.AGENT_SILENT:
             since = max(self.heard_at.get(name, 0.0), self.led_from.get(self._tables.term, 0.0))
+            silence_s, ended_at = self.silences.get(name, (0.0, 0.0))
+            if now - ended_at < SLOW_COMMIT_S:  # it was decided before the agent spoke again
+                since = min(since, ended_at - silence_s)
             # With a new disk an agent is a stranger, and heard as such.
             if name not in self.forgetful and now - since < 0.98 * self._lost_after_s:
                 self.fail("L-2", f"{attempt.key} lost after {now - since:.1f} s of silence")
@@ -232,7 +255,11 @@ class Invariants:
     def most_are_silent(self, seconds: float) -> bool:
         """When the brake must hold: three or more agents, and most of them."""
         now = self._simulation.now()
-        known = [a for a in self._tables.agents.values() if a.state is not AgentState.GONE]
+        known = [
+            agent
+            for agent in self._tables.agents.values()
+            if agent.state is not AgentState.GONE or agent.id in self._leaving
+        ]
         silent = sum(now - self.heard_at.get(agent.name, 0.0) > seconds for agent in known)
         return silent >= BRAKE_AGENTS and 2 * silent > len(known)
 
@@ -277,6 +304,9 @@ class Invariants:
         agent = self._tables.agents[attempt.agent_id]
         if agent.state is not AgentState.READY:
             self.fail("R-23", f"{name}: assigned to {agent.name}, which is {agent.state}")
+        now = self._simulation.now()
+        if now - self.heard_at.get(agent.name, now) > DEAF_S:
+            self.fail("R-23", f"{name}: assigned to {agent.name}, which is silent for long")
         self._room(agent.id)
 
     def _room(self, agent_id: AgentId) -> None:
@@ -318,10 +348,18 @@ class Invariants:
     def started(self, run: Run, before: Run | None) -> None:
         key = run.key
         self._simulation.note("start", run.machine, key)
-        if before is not None:
+        # On a wiped disk nothing says that it ran: such an attempt is assigned again unless at most once.
+        task = self._tables.tasks.get(key.task_id)
+        excused = (
+            run.machine in self.forgetful
+            and task is not None
+            and task.spec.delivery is Delivery.AT_LEAST_ONCE
+            and before is not None
+            and not before.runs
+        )
+        if before is not None and not excused:
             self.fail("I-1", f"{key} was started twice, on {before.machine} and {run.machine}")
         attempt = self._tables.attempts.get(key)
-        task = self._tables.tasks.get(key.task_id)
         if attempt is None or task is None:
             self.fail("I-4", f"{key} was started, and is not in the database")
             return

@@ -134,7 +134,7 @@ def _works(dice: random.Random, faults_s: float, *, deep: bool) -> list[Work]:
     exclusive = dice.choice((0.0, 0.2, 0.8))
     once = dice.choice((0.0, 0.2, 0.5))
     noise = dice.choice((0.0, 0.3, 1.0))
-    long = dice.choice((3.0, 10.0, 40.0))
+    long = dice.choice((3.0, 10.0, 40.0, 120.0))
     works: list[Work] = []
     for n in range(number):
         spec = _job(dice, n, exclusive, once, noise, long)
@@ -189,7 +189,9 @@ def _job(
 
 def _program(dice: random.Random, noise: float, long: float) -> tuple[str, ...]:
     """What the simulated kernel runs: see `tests.sim.kernel`."""
-    seconds = dice.expovariate(1 / long)
+    seconds = min(
+        150.0, dice.expovariate(1 / long)
+    )  # with every retry it ends before the reckoning
     code = dice.choice((0, 0, 0, 0, 1, 3))
     out = int(dice.expovariate(1 / 2_000)) if dice.random() < noise else 0
     if out and dice.random() < 0.05:

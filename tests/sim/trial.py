@@ -267,7 +267,7 @@ class Trial:
         """What a deposed leader hears, the one that decides does not know."""
         engine = server.engine
         if engine is not None and engine.store.term == self.tables.term:
-            self.invariants.heard_at[name] = self.simulation.now()
+            self.invariants.heard(name)
 
     def _look(self) -> None:
         self.simulation.after(LOOK_EVERY_S, self._look)
