@@ -1,0 +1,91 @@
+"""Two servers on one database: one leads, the other takes over, and the agents and their tasks go on."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.site import Site, until
+
+SETTINGS = """
+[database]
+url = "{url}"
+[auth]
+token = "styx_0123456789ab_of-both-replicas"
+[logs]
+directory = "{logs}"
+"""
+
+
+@pytest.fixture
+def pair(database_url: str, tmp_path: Path) -> Iterator[tuple[Site, Site]]:
+    """The leader and its standby."""
+    settings = SETTINGS.format(url=database_url, logs=tmp_path / "logs")
+    first, second = (Site(tmp_path / name, settings) for name in ("first", "second"))
+    try:
+        first.start()
+        second.start()
+        yield first, second
+    finally:
+        second.close()
+        first.close()
+
+
+def leads(site: Site) -> bool:
+    return bool(site.call("GET", "/readyz").json()["leader"])
+
+
+def test_a_standby_sends_on_and_takes_over(pair: tuple[Site, Site], tmp_path: Path) -> None:
+    first, second = pair
+    assert leads(first)
+    assert not leads(second)
+    ports = (first.port, second.port)
+    first.agent("one", "--server", ",".join(f"http://127.0.0.1:{port}" for port in ports))
+    gate = tmp_path / "gate"
+    running = second.submit(
+        run=f"echo before; until [ -e {gate} ]; do sleep 0.05; done; echo after"
+    )
+    logs = f"/api/v1/tasks/{running}/logs"
+    until(
+        lambda: second.call("GET", logs).body == b"before\n", "the standby has asked for its output"
+    )
+    assert first.status(running) == second.status(running) == "running"
+
+    first.kill()
+    until(lambda: leads(second), "the standby leads", deadline_s=12)
+    queued = second.submit(run="echo of the second term")
+    assert second.finished(queued)["status"] == "succeeded"  # the agent has followed
+    gate.touch()
+    assert second.finished(running)["attempt"] == 1
+    assert second.output(running) == b"before\nafter\n"
+
+    first.start()
+    assert not leads(first)
+    assert first.output(running) == b"before\nafter\n"
+    assert second.stop() == 0
+    until(lambda: leads(first), "the first leads again", deadline_s=5)
+
+
+def test_while_nobody_leads_what_is_known_can_be_read(pair: tuple[Site, Site]) -> None:
+    first, second = pair
+    task_id = second.submit(run="true")
+    assert first.server is not None
+    first.hang_up()
+    first.server.kill()  # not waited for: to its kernel it is there, so its lease has to run out
+    answers = [second.call("GET", f"/api/v1/tasks/{task_id}") for _ in range(3)]
+    refused = second.call("POST", "/api/v1/tasks", {"run": "true"})
+    assert {answer.status for answer in answers} == {200}
+    assert answers[0].json()["status"] == "queued"
+    assert refused.status == 503
+    assert int(refused.headers["Retry-After"]) >= 1
+    assert refused.json()["code"] == "no_leader"
+
+
+def test_replicas_share_one_token(pair: tuple[Site, Site], tmp_path: Path) -> None:
+    first, _ = pair
+    other = Site(tmp_path / "other", first.settings.replace("of-both", "of-another"))
+    other.home.mkdir()
+    (other.home / "test.toml").write_text(other.settings)
+    refused = other.cli("serve")
+    assert refused.returncode == 1
+    assert b"set the same auth.token" in refused.stderr
