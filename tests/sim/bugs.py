@@ -252,7 +252,10 @@ BUGS: Final[dict[str, list[Patch]]] = {
     "unknown commit believed": [(Engine, "_turn", _turn_believes)],
     "late result overrides lost": [(lifecycle, "exited", _late_result_wins)],
     "acknowledged before commit": [(Reports, "post", _ack_first)],
-    "at most once retried": [(policy, "Delivery", mock.MagicMock())],
+    "at most once retried": [
+        (policy, "Delivery", mock.MagicMock()),
+        (lifecycle, "Delivery", mock.MagicMock()),
+    ],
     "child unlocked by lost parent": [(dag, "satisfied", _lost_satisfies)],
     "child unlocked by failed parent": [(dag, "satisfied", _failure_satisfies)],
     "skipped too early": [(dag, "satisfied", lambda *_: False)],
