@@ -212,9 +212,10 @@ class LogFiles:
 
     async def _write(self, items: list[Item]) -> list[int]:
         streams = {(item.key, item.stream) for item in items}
-        # A stream that begins is taken to be new: the database contradicts if it is not.
+        # A stream that begins is taken to be new: the database contradicts if it is not (nothing at all
+        # would not be written, so it could not be contradicted).
         # (Asked one by one: a set less a dict's keys walks through all of the dict.)
-        begun = {(item.key, item.stream) for item in items if item.start == 0}
+        begun = {(item.key, item.stream) for item in items if item.start == 0 < item.end}
         new = {stream for stream in begun if stream not in self._heads}
         heads = await self._know(streams - new) | dict.fromkeys(new, Head())
         of_attempts = _streams({item.key for item in items})
