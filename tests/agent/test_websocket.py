@@ -66,7 +66,7 @@ async def test_frames_go_both_ways_whatever_their_size(server: AgentServer) -> N
         whole, rest = divmod(size, 4_000)
         messages = [
             *[wire.Notice("disk_low", "x" * 4_000)] * whole,
-            wire.Notice("last", "x" * rest),
+            wire.Notice(f"last of {size}", "x" * rest),
         ]
         socket.send(wire.encode(list[wire.FromAgent](messages)))
         await connection.wait(wire.Notice, lambda got, want=messages[-1]: got == want)
