@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from styx import config as configuration
-from styx.cli import main, talk
+from styx.cli import main, session, talk
 from styx.config import DEFAULT, Config, Loaded
 from styx.errors import RequestError, SetupError, StyxError, Unauthenticated
 from styx.sdk import address
@@ -49,7 +49,7 @@ def connect_or_start() -> Styx:
         if started:
             talk.say(f"started a local server: {server.url}  (stop it with: styx server stop)")
         found = address.find(loaded.config)
-    return Styx(found.url, found.token, first_contact_s=0.0)
+    return Styx(found.url, found.token, first_contact_s=0.0, on_wait=session.waiting)
 
 
 def running(config: Config) -> address.LocalServer | None:

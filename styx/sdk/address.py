@@ -20,7 +20,9 @@ _ANY: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # listens 
 
 
 class Address(msgspec.Struct, frozen=True):
-    """`chosen`: somebody named this URL, so no other server may stand in for it."""
+    """`url` may be several, separated by commas. `chosen`: somebody named it, so no other server may stand
+    in for it.
+    """
 
     url: str
     token: str
@@ -80,17 +82,26 @@ def url_of(host: str, port: int) -> str:
 
 
 def checked(url: str) -> str:
-    """The URL without a closing slash. Raises: InvalidSpec."""
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        wrong = FieldError("server.url", "expected http://HOST:PORT or https://HOST")
-        raise InvalidSpec(f"server.url = {url!r}: {wrong.message}", wrong)
-    return url.rstrip("/")
+    """The URL without a closing slash; of several, separated by commas, each. Raises: InvalidSpec."""
+    servers = [one.strip().rstrip("/") for one in url.split(",")]
+    for server in servers:
+        if not _is_url(server):
+            wrong = FieldError("server.url", "expected http://HOST:PORT or https://HOST")
+            raise InvalidSpec(f"server.url = {url!r}: {wrong.message}", wrong)
+    return ",".join(servers)
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # no such port
+        return False
 
 
 def _local_token(config: Config, url: str) -> str:
     """The local administrator's token. It never leaves this machine: another server cannot need it."""
-    if urlsplit(url).hostname not in _LOOPBACK:
+    if not {urlsplit(server).hostname for server in url.split(",")} <= _LOOPBACK:
         return ""
     try:
         return config.token_path.read_text(encoding="ascii").strip()

@@ -21,6 +21,7 @@ from urllib.parse import quote, urlsplit
 import msgspec
 
 from styx import __version__, config
+from styx.errors import StyxError
 from styx.sdk import address, failures, streams
 from styx.sdk.transport import CALL_TIMEOUT_S, PATIENCE_S, Answer, Query, Transport
 from styx.wire import http as wire
@@ -36,10 +37,11 @@ Document = Mapping[str, Any]
 
 
 class Styx:
-    """A client of one server; without arguments, of the configured or the local one.
+    """A client of one server, or of several on one database (`url` names all, separated by commas);
+    without arguments, of the configured or the local one.
 
     Waits up to `patience_s` for a server that is away or busy, repeating the request: a submit is
-    never done twice. Not for use by several threads at once.
+    never done twice. `on_wait` is told, once an outage, for what it waits. Not for use by several threads at once.
 
     Raises from every method: Unreachable, ServerFailed, and the RequestErrors (NotFound, …).
     """
@@ -52,6 +54,7 @@ class Styx:
         patience_s: float = PATIENCE_S,
         first_contact_s: float | None = None,
         timeout_s: float = CALL_TIMEOUT_S,
+        on_wait: Callable[[StyxError], None] = lambda _: None,
     ) -> None:
         if url is None or token is None:
             found = address.find(config.load().config, url)
@@ -65,6 +68,7 @@ class Styx:
             patience_s=patience_s,
             first_contact_s=first_contact_s,
             timeout_s=timeout_s,
+            on_wait=on_wait,
         )
 
     def health(self) -> wire.Health:

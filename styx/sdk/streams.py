@@ -87,6 +87,7 @@ def _events(transport: Transport, path: str, query: Query, last_id: str) -> Iter
             refused = isinstance(error, failures.ServerFailed) and error.status < 500
             if refused or time.monotonic() - heard_s + wait_s > PATIENCE_S:
                 raise
+            transport.tell(error)
             time.sleep(wait_s)
 
 

@@ -1,4 +1,5 @@
-"""HTTP to one server: a kept connection, patience with a server that is away or busy, open streams.
+"""HTTP to a server, or to several of one database: a kept connection, patience with a server that is away
+or busy (of several, the next is asked before any wait), open streams.
 
 Every request may be repeated: reads and cancels by nature, submits because each carries an
 Idempotency-Key that stays the same over its repeats. Not for use by several threads at once; open
@@ -9,11 +10,12 @@ import http.client
 import ssl
 import time
 from collections.abc import Callable, Iterator
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 from urllib.parse import urlencode, urlsplit
 
 import msgspec
 
+from styx.errors import StyxError
 from styx.kit.backoff import Backoff
 from styx.sdk import failures
 
@@ -35,9 +37,24 @@ class Answer(msgspec.Struct, frozen=True):
     body: bytes
 
 
+class _Server(NamedTuple):
+    url: str
+    secure: bool
+    host: str
+    port: int | None
+    prefix: str
+
+    @classmethod
+    def at(cls, url: str) -> "_Server":
+        parts = urlsplit(url)
+        secure, host = parts.scheme == "https", parts.hostname or ""
+        return cls(url, secure, host, parts.port, parts.path.rstrip("/"))
+
+
 class Transport:
-    """`first_contact_s` is the patience with a server that never answered yet: 0 says at once that
-    none is there.
+    """`url` is one, or several separated by commas. `first_contact_s` is the patience with a server that
+    never answered yet: 0 says at once that none is there. `on_wait` is told, once an outage, for what we
+    wait.
     """
 
     def __init__(
@@ -49,19 +66,23 @@ class Transport:
         first_contact_s: float | None = None,
         timeout_s: float = CALL_TIMEOUT_S,
         sleep: Callable[[float], None] = time.sleep,
+        on_wait: Callable[[StyxError], None] = lambda _: None,
     ) -> None:
-        parts = urlsplit(url)
-        self.url = url
-        self._secure = parts.scheme == "https"
-        self._host = parts.hostname or ""
-        self._port = parts.port
-        self._prefix = parts.path.rstrip("/")
+        self._servers = [_Server.at(one) for one in url.split(",")]
+        self._server = 0  # the one that is asked
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._patience_s = patience_s
         self._first_contact_s = patience_s if first_contact_s is None else first_contact_s
         self._timeout_s = timeout_s
         self._sleep = sleep
+        self._on_wait = on_wait
+        self._told = False
         self._kept: http.client.HTTPConnection | None = None
+
+    @property
+    def url(self) -> str:
+        """Of the server that is asked at present."""
+        return self._servers[self._server].url
 
     def call(
         self,
@@ -83,43 +104,76 @@ class Transport:
             headers["Content-Type"] = "application/json"
         if key:
             headers["Idempotency-Key"] = key
-        target = self._target(path, query)
         backoff = Backoff(base_s=RETRY_BASE_S, cap_s=RETRY_CAP_S)
         started = time.monotonic()
+        asked = 0  # servers, since the last wait
         while True:
+            retry_after_s = None
             try:
-                answer = self._once(method, target, payload, headers)
+                answer = self._once(method, self._target(path, query), payload, headers)
             except (OSError, http.client.HTTPException) as error:
                 failure = failures.Unreachable(self.url, cause_of(error))
-                wait_s = backoff.next_s()
-                patience_s = self._first_contact_s
             else:
                 self._first_contact_s = self._patience_s
                 if answer.status < 400:
+                    self._told = False
                     return answer
                 failure = failures.from_answer(answer.status, answer.body)
                 if answer.status not in _BUSY:
                     raise failure
-                wait_s = _retry_after_s(answer.headers) or backoff.next_s()
-                patience_s = self._patience_s
-            if time.monotonic() - started + wait_s > patience_s:
+                retry_after_s = _retry_after_s(answer.headers)
+            self._next_server()
+            asked += 1
+            if asked < len(self._servers):
+                continue
+            asked = 0
+            wait_s = retry_after_s or backoff.next_s()
+            if time.monotonic() - started + wait_s > self._first_contact_s:
                 raise failure
+            self.tell(failure)
             self._sleep(wait_s)
 
     def stream(
         self, path: str, query: Query | None = None, headers: dict[str, str] | None = None
     ) -> "Stream":
-        """Open a GET whose body is read piece by piece. One try.
+        """Open a GET whose body is read piece by piece. One try of each server.
 
         Raises: Unreachable, ServerFailed, RequestErrors.
         """
+        for left in reversed(range(len(self._servers))):
+            try:
+                return self._open(path, query, headers or {})
+            except (failures.Unreachable, failures.ServerFailed) as error:
+                busy = isinstance(error, failures.Unreachable) or error.status in _BUSY
+                if busy:
+                    self._next_server()
+                if not busy or not left:
+                    raise
+        raise AssertionError("there is a server at least")
+
+    def tell(self, failure: StyxError) -> None:
+        """That we wait for it to pass: once, until a server has answered."""
+        if not self._told:
+            self._told = True
+            self._on_wait(failure)
+
+    def close(self) -> None:
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
+
+    def _next_server(self) -> None:
+        if len(self._servers) > 1:
+            self.close()
+            self._server = (self._server + 1) % len(self._servers)
+
+    def _open(self, path: str, query: Query | None, headers: dict[str, str]) -> "Stream":
         connection = self._connect(STREAM_IDLE_S)
         try:
-            connection.request(
-                "GET", self._target(path, query), headers=self._headers | (headers or {})
-            )
+            connection.request("GET", self._target(path, query), headers=self._headers | headers)
             response = connection.getresponse()
             if response.status < 400:
+                self._told = False
                 return Stream(connection, response, self.url)
             body = response.read(MAX_ANSWER_BYTES)
         except (OSError, http.client.HTTPException) as error:
@@ -127,11 +181,6 @@ class Transport:
             raise failures.Unreachable(self.url, cause_of(error)) from error
         connection.close()
         raise failures.from_answer(response.status, body)
-
-    def close(self) -> None:
-        if self._kept is not None:
-            self._kept.close()
-            self._kept = None
 
     def _once(
         self, method: str, target: str, payload: bytes | None, headers: dict[str, str]
@@ -156,16 +205,17 @@ class Transport:
         return Answer(response.status, response.headers, body)
 
     def _connect(self, timeout_s: float) -> http.client.HTTPConnection:
-        if self._secure:
+        server = self._servers[self._server]
+        if server.secure:
             context = ssl.create_default_context()
             return http.client.HTTPSConnection(
-                self._host, self._port, timeout=timeout_s, context=context
+                server.host, server.port, timeout=timeout_s, context=context
             )
-        return http.client.HTTPConnection(self._host, self._port, timeout=timeout_s)
+        return http.client.HTTPConnection(server.host, server.port, timeout=timeout_s)
 
     def _target(self, path: str, query: Query | None) -> str:
         given = {name: value for name, value in (query or {}).items() if value not in {None, ""}}
-        return self._prefix + path + ("?" + urlencode(given) if given else "")
+        return self._servers[self._server].prefix + path + ("?" + urlencode(given) if given else "")
 
 
 class Stream:

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from styx import errors
-from styx.sdk import failures
+from styx.sdk import address, failures
 from styx.sdk.client import Styx
 from styx.sdk.transport import Transport
 
@@ -169,6 +169,54 @@ def test_a_server_that_goes_away_is_waited_for(serve: Any) -> None:
     made.call("GET", "/health")
     made.close()
     assert len(waits) == 2
+
+
+def test_of_several_servers_the_next_is_asked_before_any_wait(serve: Any) -> None:
+    done = Reply(b'{"task_id":"1","status":"submitted"}', 201)
+    away = Reply(problem(503), 503, {"Retry-After": "9"})
+    first, second = serve(Reply(hang_up=True), away, done), serve(done, done, away, done)
+    told: list[str] = []
+    with Styx(f"{first.url}, {second.url}/", "", on_wait=lambda f: told.append(f.message)) as styx:
+        for _ in range(2):  # the second stays the one that is asked
+            assert styx.submit({"command": "true"}).task_id == "1"
+    keys = [
+        headers["idempotency-key"] for server in (first, second) for *_, headers, _ in server.asked
+    ]
+    assert keys[0] == keys[1] != keys[2]
+    assert (len(first.asked), len(second.asked), told) == (1, 2, [])
+
+    made, waits = transport(f"{second.url},{first.url}", on_wait=lambda f: told.append(f.message))
+    made.call("POST", "/api/v1/tasks", body={}, key="k")
+    made.close()
+    assert waits == [9.0], "both were asked"
+    assert told == ["the server failed: what"]
+
+
+def test_a_stream_goes_on_at_the_next_server(serve: Any) -> None:
+    first = serve(Reply(sse(("1:1:0", "log", written("a", 0))), cut=True), Reply(problem(503), 503))
+    second = serve(Reply(sse(("1:2:0", "log", written("b", 1)), ("1:2:0", "end", b"{}"))))
+    with Styx(f"{first.url},{second.url}", "") as styx:
+        assert b"".join(styx.logs("t", follow=True)) == b"ab"
+    assert second.asked[0][2]["last-event-id"] == "1:1:0"
+
+
+def test_an_outage_is_told_once(serve: Any) -> None:
+    away = Reply(problem(503), 503)
+    told: list[Any] = []
+    made, waits = transport(
+        serve(away, away, away, Reply(), away, Reply()).url, on_wait=told.append
+    )
+    made.call("GET", "/health")
+    assert (len(waits), len(told)) == (3, 1)
+    made.call("GET", "/health")
+    made.close()
+    assert (len(waits), len(told)) == (4, 2)
+
+
+@pytest.mark.parametrize("url", ["", "http://a,", "http://a:b,http://c", "ftp://a", "http://a,b:1"])
+def test_each_of_several_urls_has_to_be_one(url: str) -> None:
+    with pytest.raises(errors.InvalidSpec, match=r"server\.url"):
+        address.checked(url)
 
 
 @pytest.mark.parametrize(
