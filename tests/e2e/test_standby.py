@@ -1,11 +1,12 @@
 """Two servers on one database: one leads, the other takes over, and the agents and their tasks go on."""
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.site import Site, until
+from tests.support.site import DEADLINE_S, STYX, Site, until
 
 SETTINGS = """
 [database]
@@ -39,12 +40,21 @@ def test_a_standby_sends_on_and_takes_over(pair: tuple[Site, Site], tmp_path: Pa
     first, second = pair
     assert leads(first)
     assert not leads(second)
-    ports = (first.port, second.port)
-    first.agent("one", "--server", ",".join(f"http://127.0.0.1:{port}" for port in ports))
+    urls = ",".join(f"http://127.0.0.1:{site.port}" for site in pair)
+    first.agent("one", "--server", urls, cpus=3)
     gate = tmp_path / "gate"
     running = second.submit(
         run=f"echo before; until [ -e {gate} ]; do sleep 0.05; done; echo after"
     )
+    script = f"echo begun; until [ -e {gate} ]; do sleep 0.05; done; echo done; exit 3"
+    command = subprocess.Popen(
+        [*STYX, "run", "--", "sh", "-c", script],
+        env=first.env | {"STYX_SERVER_URL": urls},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+    )
+    assert command.stdout is not None
+    assert command.stdout.readline() == b"begun\n"
     logs = f"/api/v1/tasks/{running}/logs"
     until(
         lambda: second.call("GET", logs).body == b"before\n", "the standby has asked for its output"
@@ -58,6 +68,8 @@ def test_a_standby_sends_on_and_takes_over(pair: tuple[Site, Site], tmp_path: Pa
     gate.touch()
     assert second.finished(running)["attempt"] == 1
     assert second.output(running) == b"before\nafter\n"
+    assert command.communicate(timeout=DEADLINE_S) == (b"done\n", None)
+    assert command.returncode == 3
 
     first.start()
     assert not leads(first)
