@@ -81,7 +81,7 @@ class Duties:
         self._command = command
         self.flush = flush  # to be called when all commands of the moment have been given
         self._has_gpus = has_gpus
-        self._full = full
+        self.full = full
         self.session: Reporter | None = None
 
     # --- from the server ----------------------------------------------------------------------
@@ -99,7 +99,7 @@ class Duties:
             )
             return
         gpus = self._roster.grant_gpus(assign.spec.requirements)
-        full = self._full() if gpus is not None else "too few of its GPUs are free"
+        full = self.full() if gpus is not None else "too few of its GPUs are free"
         if full or gpus is None:
             self._void(assign.key, Reason.AGENT_FULL, full)
             return
@@ -165,6 +165,8 @@ class Duties:
             entry = self._roster.add(key)
             self._spool.add(entry.streams)
         self._roster.apply(entry, record)
+        if self.session is None:
+            self._spool.mark(entry.streams)  # what waits for a server counts towards the caps
         self._report(entry)
 
     def _void(self, key: AttemptKey, reason: Reason, detail: str) -> None:

@@ -17,7 +17,7 @@ from styx.agent import identity as identities
 from styx.agent.duties import Duties
 from styx.agent.executor import Executor, Record
 from styx.agent.identity import Identity
-from styx.agent.probe import Machine, Probe
+from styx.agent.probe import Machine, Probe, disk_share_bytes
 from styx.agent.roster import Phase, Roster
 from styx.agent.servers import Servers
 from styx.agent.session import Session
@@ -65,7 +65,7 @@ class Link:
         self._stopping = asyncio.Event()
         self._said = ""  # of the connection, last: not to be said again
         self._roster = Roster(directory, {card.index: card.gpu.model for card in found.cards})
-        self._spool = Spool(config.spool_bytes_per_attempt)
+        self._spool = Spool(config.spool_bytes_per_attempt, disk_share_bytes(directory))
         self._probe = Probe(directory, found)
         self._watch = Watch(home.spool(directory), self._grown)
         self._executor = Executor(

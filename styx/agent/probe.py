@@ -18,7 +18,7 @@ from styx.wire.agent import Load
 
 GIB: Final = 1 << 30
 GPU_EVERY_S: Final = 15.0  # between two readings of how busy the GPUs are
-FULL_BYTES: Final = 2 * GIB  # of free disk, or a tenth of a smaller one: below, no new task starts
+DISK_SHARE_BYTES: Final = 2 * GIB  # or a tenth of a smaller disk: see `disk_share_bytes`
 
 
 class Machine(msgspec.Struct, frozen=True):
@@ -43,6 +43,13 @@ async def machine(config: AgentConfig, directory: str) -> Machine:
     return Machine(capacity, cards)
 
 
+def disk_share_bytes(directory: str) -> int:
+    """So much of its disk may be filled with output that waits for the server, and with less than
+    that free no new task starts.
+    """
+    return _share(shutil.disk_usage(directory).total)
+
+
 class Probe:
     """Live readings. Rates are averages since the reading before."""
 
@@ -62,7 +69,7 @@ class Probe:
 
     def full(self) -> str:
         """Why no new task can start; "" when it can."""
-        if self._disk.free < min(FULL_BYTES, self._disk.total // 10):
+        if self._disk.free < _share(self._disk.total):
             return f"only {self._disk.free >> 20} MiB of its disk are free"
         return ""
 
@@ -86,6 +93,10 @@ class Probe:
             gpu_percent=tuple(self._gpu_percent.get(card.index, 0.0) for card in self._found.cards),
             tasks=usage.of_tasks(tasks),
         )
+
+
+def _share(total_bytes: int) -> int:
+    return min(DISK_SHARE_BYTES, total_bytes // 10)
 
 
 def _totals() -> tuple[float, float, float, float, float]:

@@ -69,6 +69,7 @@ class Session:
         self._credit = 0
         self._in_flight = 0  # log bytes sent and not acknowledged
         self._moved_at = 0.0  # when the last of them were acknowledged
+        self._disk_low = False
         self._beat_number = 0
         self._beats: dict[int, float] = {}  # the last heartbeats, and when they were sent
         self._synced: dict[AttemptKey, AttemptState] = {}  # what the server has been told
@@ -196,6 +197,10 @@ class Session:
         self._beats.pop(self._beat_number - BEATS_KEPT, None)
         beat = wire.Heartbeat(self._beat_number, self._roster.running, self._load())
         self._control.appendleft(beat)
+        full = self._duties.full()
+        if full and not self._disk_low:
+            self.notify(wire.Notice("disk_low", full))
+        self._disk_low = bool(full)
         self._schedule()
 
     def _resend(self, before: float) -> None:

@@ -18,6 +18,8 @@ from styx.wire import agent as wire
 OUT: Final = 1
 ERR: Final = 2
 ALIGN_BYTES: Final = 1 << 16  # a multiple of every usual block: punching a part of one writes zeros
+BLOCK_BYTES: Final = 512  # of `st_blocks`, whatever the disk's own blocks are
+SLACK: Final = 8  # a part of a cap: so much more than need be is dropped, for company
 FREE_FROM_BYTES: Final = 1 << 20  # less is not worth a system call: it goes with the file
 _KEEP_SIZE_PUNCH_HOLE: Final = 1 | 2  # linux/falloc.h
 _libc: Final = ctypes.CDLL(None)
@@ -83,15 +85,33 @@ class Stream:
             _punch(self.path, self._freed, end)
             self._freed = end
 
-    def shorten(self, cap: int) -> None:
-        """If more than `cap` bytes wait for the server, drop the oldest unsent until half remain."""
-        end = self.length()
-        if end - self.acked <= cap:
-            return
-        first = -(-self.sent // ALIGN_BYTES) * ALIGN_BYTES
-        last = (end - cap // 2) // ALIGN_BYTES * ALIGN_BYTES
-        if last > first and _punch(self.path, first, last):
-            self._holed = True
+    def kept_bytes(self) -> int:
+        """How much of the disk it takes that the server has not acknowledged."""
+        try:
+            found = os.stat(self.path)
+        except FileNotFoundError:
+            return 0
+        # By its blocks: what a former link freed or dropped is no longer there.
+        return max(0, min(found.st_size - self.acked, found.st_blocks * BLOCK_BYTES))
+
+    def drop(self, size: int) -> int:
+        """Let go of the oldest unsent bytes, about so many; returns of how many."""
+        try:
+            file = os.open(self.path, os.O_RDONLY)
+        except FileNotFoundError:
+            return 0
+        try:
+            first = os.lseek(file, -(-self.sent // ALIGN_BYTES) * ALIGN_BYTES, os.SEEK_DATA)
+        except OSError:  # ENXIO: there is nothing
+            return 0
+        finally:
+            os.close(file)
+        first = -(-first // ALIGN_BYTES) * ALIGN_BYTES
+        last = min(first + size, self.length()) // ALIGN_BYTES * ALIGN_BYTES
+        if last <= first or not _punch(self.path, first, last):
+            return 0
+        self._holed = True
+        return last - first
 
     def _next(self, file: int, stop: int, end: int) -> Message:
         start = self.sent
@@ -126,10 +146,13 @@ class Stream:
 
 
 class Spool:
-    """Which streams may have something to send. `cap` bounds what one attempt may keep waiting."""
+    """Which streams may have something to send. What waits for the server is bounded twice: by
+    `attempt_cap_bytes` for both streams of one attempt, by `cap_bytes` for all of them together.
+    """
 
-    def __init__(self, cap_bytes: int) -> None:
-        self._cap_bytes = cap_bytes // 2  # of each stream
+    def __init__(self, attempt_cap_bytes: int, cap_bytes: int) -> None:
+        self._attempt_cap_bytes = attempt_cap_bytes
+        self._cap_bytes = cap_bytes
         self._by_name: dict[str, Stream] = {}
         self._dirty: dict[Stream, None] = {}
 
@@ -181,9 +204,27 @@ class Spool:
         return messages
 
     def shorten(self) -> None:
-        """Keep every stream that waits for the server within its cap."""
+        """Keep what waits for the server within its caps, at the cost of the largest."""
+        by_attempt: dict[AttemptKey, dict[Stream, int]] = {}
         for stream in self._dirty:
-            stream.shorten(self._cap_bytes)
+            by_attempt.setdefault(stream.key, {})[stream] = stream.kept_bytes()
+        every: dict[Stream, int] = {}
+        for kept in by_attempt.values():
+            if sum(kept.values()) > self._attempt_cap_bytes:
+                _shed(kept, sum(kept.values()) - self._attempt_cap_bytes // 2, share=1)
+            every |= kept
+        if (total := sum(every.values())) > self._cap_bytes:
+            _shed(every, total - self._cap_bytes + self._cap_bytes // SLACK, share=2)
+
+
+def _shed(kept: dict[Stream, int], excess: int, *, share: int) -> None:
+    """Drop so many bytes, of each stream no more than a part, beginning with those that keep most."""
+    for stream in sorted(kept, key=kept.__getitem__, reverse=True):
+        if excess <= 0:
+            return
+        dropped = stream.drop(min(excess, kept[stream] // share))
+        kept[stream] -= dropped
+        excess -= dropped
 
 
 def size(messages: Iterable[Message]) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from styx.agent import home
-from styx.agent.spool import ALIGN_BYTES, Spool, Stream
+from styx.agent.spool import ALIGN_BYTES, Spool, Stream, size
 from styx.wire import agent as wire
 from tests.agent.conftest import StartAgent
 from tests.support.agent_server import AgentServer, Connection, a_key, assign
@@ -196,7 +196,7 @@ class TestStream:
         content = b"x" * (16 * ALIGN_BYTES)
         stream = self.stream(tmp_path / "out", content)
         stream.sent = 100
-        stream.shorten(4 * ALIGN_BYTES)
+        assert stream.drop(13 * ALIGN_BYTES) == 13 * ALIGN_BYTES
         messages: list[wire.Log | wire.Gap] = []
         more = True
         while more:
@@ -207,8 +207,65 @@ class TestStream:
         logs = b"".join(m.data for m in messages if isinstance(m, wire.Log))
         assert logs == b"x" * (16 * ALIGN_BYTES - 100 - 13 * ALIGN_BYTES)
 
+    def filled(self, path: Path, blocks: int, acked: int = 0) -> Stream:
+        stream = self.stream(path, b"x" * (blocks * ALIGN_BYTES))
+        stream.sent = stream.acked = acked * ALIGN_BYTES
+        return stream
+
+    @linux_only
+    def test_both_streams_of_an_attempt_share_its_cap(self, tmp_path: Path) -> None:
+        out, err = self.filled(tmp_path / "out", 60), self.filled(tmp_path / "err", 30)
+        err.key = out.key
+        other = self.filled(tmp_path / "other", 60)
+        spool = Spool(80 * ALIGN_BYTES, 1 << 30)
+        spool.add([out, err, other])
+        spool.touch(None)
+        spool.shorten()
+        kept = [stream.kept_bytes() // ALIGN_BYTES for stream in (out, err, other)]
+        assert kept == [10, 30, 60]
+        spool.shorten()
+        assert kept == [stream.kept_bytes() // ALIGN_BYTES for stream in (out, err, other)]
+
+    @linux_only
+    def test_all_attempts_together_have_a_cap_that_the_largest_pay_for(
+        self, tmp_path: Path
+    ) -> None:
+        sizes = [8, 64, 40, 20]
+        streams = [self.filled(tmp_path / str(size), size) for size in sizes]
+        spool = Spool(1 << 30, 80 * ALIGN_BYTES)
+        spool.add(streams)
+        spool.touch(None)
+        spool.shorten()
+        assert [stream.kept_bytes() // ALIGN_BYTES for stream in streams] == [8, 32, 20, 10]
+        messages = spool.take(1 << 30)
+        while spool:
+            messages += spool.take(1 << 30)
+        gaps = [(m.end - m.start) // ALIGN_BYTES for m in messages if isinstance(m, wire.Gap)]
+        assert sorted(gaps) == [10, 20, 32]
+        assert size(messages) == sum(sizes) * ALIGN_BYTES
+
+    @linux_only
+    def test_what_an_earlier_link_freed_does_not_count(self, tmp_path: Path) -> None:
+        """A link that comes back does not know yet what the server has."""
+        first = self.filled(tmp_path / "out", 100)
+        first.acknowledge(80 * ALIGN_BYTES)
+        stream = Stream(first.key, 1, first.path, found=True)
+        spool = Spool(30 * ALIGN_BYTES, 1 << 30)
+        spool.add([stream])
+        spool.touch(None)
+        spool.shorten()
+        assert stream.kept_bytes() == 20 * ALIGN_BYTES
+
+    @linux_only
+    def test_dropping_again_goes_on_behind_the_gap(self, tmp_path: Path) -> None:
+        stream = self.filled(tmp_path / "out", 16)
+        stream.sent = 100
+        assert [stream.drop(4 * ALIGN_BYTES) for _ in range(5)] == [
+            blocks * ALIGN_BYTES for blocks in (4, 4, 4, 3, 0)
+        ]
+
     def test_streams_take_turns(self, tmp_path: Path) -> None:
-        spool = Spool(1 << 30)
+        spool = Spool(1 << 30, 1 << 30)
         streams = [self.stream(tmp_path / name, bytes(200_000)) for name in "ab"]
         spool.add(streams)
         spool.touch(["a", "b", "unknown"])

@@ -146,7 +146,7 @@ class Machine:
 
     async def _run_link(self) -> None:
         roster = Roster(str(self._directory), {})
-        spool = self._spool = Spool(SPOOL_BYTES)
+        spool = self._spool = Spool(SPOOL_BYTES, SPOOL_BYTES)
         duties = self._duties = Duties(
             str(self._directory),
             roster,
