@@ -75,6 +75,10 @@ def synced(draft: Draft, event: AgentSynced) -> SyncAnswer | Missing:
                 stop.append(key)
             elif attempt is None or attempt.logs_complete:
                 forget.append(key)
+        elif attempt.state is AttemptState.RUNNING and known.state is AttemptState.ACCEPTED:
+            # It was seen running, and no agent goes back: its memory is damaged (4.6).
+            lifecycle.lose(draft, attempt, Reason.STATE_LOST)
+            stop.append(key)
         else:
             adopted += known.state not in TERMINAL
             _apply(draft, agent, known)

@@ -57,7 +57,6 @@ def known(key, state) -> ev.Known:
         (ACCEPTED, EXITED, "succeeded", "succeeded"),
         (ACCEPTED, VOID, "rejected", "queued"),
         (RUNNING, None, "lost", "lost"),
-        (RUNNING, ACCEPTED, "running", "running"),
         (RUNNING, RUNNING, "running", "running"),
         (RUNNING, EXITED, "succeeded", "succeeded"),
         (RUNNING, VOID, "lost", "lost"),
