@@ -145,6 +145,20 @@ class Journal:
             return
         os.close(self._file)
         self._file = file
+        self._sync_name()
+
+    def _sync_name(self) -> None:
+        """Else a power cut may bring the old file back, without the durable claims made since."""
+        try:
+            directory = os.open(os.path.dirname(self._path), os.O_RDONLY | os.O_DIRECTORY)
+        except OSError:  # no descriptor is left
+            return
+        try:
+            self._sync(directory)
+        except OSError:  # a file system that knows no such thing
+            pass
+        finally:
+            os.close(directory)
 
     def _hold_reserve(self) -> None:
         if os.path.exists(self._reserve):

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -146,3 +147,17 @@ def test_what_a_full_disk_did_not_take_is_written_later(
     disk.room = 1000
     written.flush()
     assert list(Journal(str(tmp_path)).attempts) == ["a"]
+
+
+def test_that_the_journal_was_replaced_is_synced_before_anything_is_claimed_in_it(
+    tmp_path: Path,
+) -> None:
+    synced: list[tuple[bool, list[str]]] = []
+
+    def sync(descriptor: int) -> None:
+        is_directory = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+        synced.append((is_directory, [path.name for path in tmp_path.iterdir()]))
+
+    Journal(str(tmp_path), sync)
+    assert [is_directory for is_directory, _ in synced] == [False, True]
+    assert home.JOURNAL + ".new" not in synced[1][1]
