@@ -2,7 +2,7 @@
 BIN ?= .venv/bin
 UV ?= uv
 
-.PHONY: setup check test bench fmt lock docs sim chaos storm dbfaults partition
+.PHONY: setup check test bench fmt lock docs sim chaos storm dbfaults partition exhaust
 
 setup:
 	python3 -m venv .venv && $(BIN)/pip install -q -e '.[test]'
@@ -42,3 +42,7 @@ dbfaults:
 
 partition:
 	$(BIN)/python -m tests.chaos partition
+
+# Files, disks, memory and patience used up; PARTS chooses: make exhaust PARTS="body slow"
+exhaust:
+	$(BIN)/python -m tests.chaos exhaust $(PARTS)

@@ -5,7 +5,7 @@ import secrets
 import sys
 from pathlib import Path
 
-from tests.chaos import campaign, dbfaults, oracle, partition, storm
+from tests.chaos import campaign, dbfaults, exhaust, oracle, partition, storm
 from tests.chaos.evidence import Evidence
 from tests.chaos.report import Report
 
@@ -43,6 +43,15 @@ def main() -> int:
     cuts = kinds.add_parser("partition", help="an agent's network is cut, shorter and longer")
     cuts.add_argument("--tasks", type=int, default=20)
     cuts.set_defaults(run=partition.run)
+
+    full = kinds.add_parser("exhaust", help="files, disks, memory and patience used up")
+    full.add_argument("parts", nargs="*", choices=[[], *exhaust.PARTS], metavar="PART")
+    full.add_argument("--connections", type=int, default=1_000)
+    full.add_argument("--seconds", type=float, default=5.0)
+    full.add_argument("--line-mib", type=int, default=200)
+    full.add_argument("--streams", type=int, default=50)
+    full.add_argument("--tasks", type=int, default=100_000)
+    full.set_defaults(run=exhaust.run)
 
     check = kinds.add_parser("check", help="judge the evidence of an earlier run again")
     check.add_argument("directory", type=Path)
