@@ -21,6 +21,14 @@ hypothesis.settings.register_profile("styx", database=None, deadline=None)
 hypothesis.settings.load_profile("styx")
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Two workers for the whole run. A chosen part starts sooner without any; `-n` says otherwise."""
+    if config.args_source is pytest.Config.ArgsSource.TESTPATHS:
+        return 2
+    config.option.dist = "no"
+    return 0
+
+
 @pytest.fixture(scope="session")
 def anyio_backend() -> tuple[str, dict[str, bool]]:
     return "asyncio", {"use_uvloop": True}
