@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import msgspec
 import structlog
@@ -33,6 +34,7 @@ from styx.engine.loop import utc_now
 from styx.engine.replica import Replica
 from styx.errors import SetupError, StyxError
 from styx.kit import console, parent, supervise
+from styx.kit.lag import Lag
 from styx.sdk import address
 from styx.store.election import Election
 from styx.store.embedded import EmbeddedPostgres, HomeLock
@@ -87,11 +89,12 @@ async def _serve(config: Config, listener: socket.socket, *, with_agent: bool) -
         )
         stack.push_async_callback(pools.close)
         url = address.url_of(config.server.host, listener.getsockname()[1])
-        site = Site(config, pools, _token(config), url=url, on_settled=settled.set)
+        lag = Lag(loop.time)
+        site = Site(config, pools, _token(config), lag, url=url, on_settled=settled.set)
         graceful_s = HTTP_SHARE * config.server.graceful_stop_s
         async with asyncio.TaskGroup() as group:
             replicating = supervise.start(group, "replica", site.replica.run)
-            children: list[asyncio.Task[None]] = []
+            children = [supervise.start(group, "lag", lag.run)]
             if private is not None:
                 children.append(supervise.start(group, "postgres", private.keep))
             await settled.wait()  # who comes earlier waits in the listener's backlog
@@ -122,8 +125,16 @@ class Site:
     """One replica and its HTTP application: the leader's while it leads, else the follower's."""
 
     def __init__(
-        self, config: Config, pools: Pools, token: str, *, url: str, on_settled: Callable[[], None]
+        self,
+        config: Config,
+        pools: Pools,
+        token: str,
+        lag: Lag,
+        *,
+        url: str,
+        on_settled: Callable[[], None],
     ) -> None:
+        self.lag = lag
         self._on_settled = on_settled
         self._election = Election(
             pools,
@@ -142,7 +153,7 @@ class Site:
         )
         self._follower: Application = Follower(self.replica, token, Alone(pools, config))
         self._app = self._follower
-        self.gate = server.gate(self._answer, config, token)
+        self.gate = server.gate(self._answer, _known_as_advertised(config), token)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._app(scope, receive, send)
@@ -158,6 +169,17 @@ class Site:
         self.gate.close()
         if engine or self.replica.leader:
             self._on_settled()
+
+
+def _known_as_advertised(config: Config) -> Config:
+    """Replicas and agents come under the name that we tell them."""
+    name = urlsplit(config.server.advertise_url).hostname
+    if name is None:
+        return config
+    hosts = (*config.server.allowed_hosts, name)
+    return msgspec.structs.replace(
+        config, server=msgspec.structs.replace(config.server, allowed_hosts=hosts)
+    )
 
 
 async def _run_agent(url: str) -> None:

@@ -140,3 +140,21 @@ def test_its_agent_comes_back_and_goes_with_it(site: Site):
     orphan = agent_process(site)
     site.kill()
     until(lambda: not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE, "no orphan")
+
+
+def test_a_server_answers_under_the_name_that_it_advertises(tmp_path: Path) -> None:
+    token = "styx_0123456789ab_of-this-test"
+    site = Site(
+        tmp_path / "home",
+        f'[server]\nadvertise_url = "http://styx.example:8080"\n[auth]\ntoken = "{token}"\n',
+    )
+    bearer = {"Authorization": f"Bearer {token}"}
+    try:
+        site.start()
+        known = [
+            site.call("GET", "/api/v1/agents", headers=bearer | {"Host": host}).status
+            for host in ("styx.example", "styx.example:8080", "other.example")
+        ]
+    finally:
+        site.close()
+    assert known == [200, 200, 403]
