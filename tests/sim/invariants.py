@@ -61,6 +61,7 @@ class Invariants:
         self.spool_cap = 0  # bytes of an attempt's output that wait at an agent
         self.checked = 0
         tables.on_commit = self.committed
+        tables.on_guard = lambda what: self.fail("I-2", f"the database's guard: {what}")
         tables.on_log = self.stored
         ledger.on_started = self.started
         ledger.on_ended = self.ended

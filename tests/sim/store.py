@@ -7,7 +7,7 @@ and `MemoryLogs` are one server's view of it, the twins of `styx.store.postgres.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 import msgspec
@@ -24,7 +24,6 @@ from styx.core.spec import TaskSpec
 from styx.core.task import Task, TaskState
 from styx.engine.ports import Leader, Store
 from styx.errors import (
-    IllegalTransition,
     StaleWrite,
     StoreError,
     StoreUnavailable,
@@ -40,10 +39,10 @@ from styx.store.pool import CLOSE_S
 
 T = TypeVar("T")
 StreamKey = tuple[AttemptKey, int]
-_FINAL: Final = {
-    rows.JOBS: jobs.TERMINAL,
-    rows.TASKS: tasks.TERMINAL,
-    rows.ATTEMPTS: attempts.TERMINAL,
+_NEXT: Final[Mapping[rows.Table, Mapping[Any, frozenset[Any]]]] = {
+    rows.JOBS: jobs.NEXT,
+    rows.TASKS: tasks.NEXT,
+    rows.ATTEMPTS: attempts.NEXT,
 }
 
 
@@ -84,6 +83,7 @@ class Tables:
         self.gaps: dict[StreamKey, list[Gap]] = {}
         self.commits = 0
         self.on_commit: Callable[[int, list[Write]], None] = _unheard
+        self.on_guard: Callable[[str], None] = _unheard  # our own code asked for what must not be
         self.on_log: Callable[[int, StreamKey, int, bytes | Gap], None] = _unheard
 
     # --- leadership ---------------------------------------------------------------------------
@@ -125,8 +125,13 @@ class Tables:
 
     def commit(self, term: int, delta: Delta) -> None:
         self.fence(term)
-        writes = [self._checked(*row) for row in _in_order(delta)]
+        writes: list[Write] = []
+        for table, changed in _changed(delta):
+            writes += self._updates(table, changed)
+        for table, made in _made(delta):
+            writes += [Write(table, None, new) for new in made]
         self._unique(writes, delta)
+        self._current(writes, delta)
         for write in writes:
             self._put(write)
         for spec_id, spec in delta.specs.items():
@@ -134,27 +139,34 @@ class Tables:
         self.commits += 1
         self.on_commit(term, writes)
 
-    def _checked(self, table: rows.Table, key: Any, new: Any) -> Write:
-        old = self._of(table).get(key)
-        if new.version == 1:
-            if old is not None:
-                raise WriteRefused(f"{table.name}: {key} is there already", sqlstate="23505")
-            return Write(table, None, new)
-        if old is None or old.version != new.version - 1:
-            raise StaleWrite(f"{table.name}: {key} is not at version {new.version - 1}")
-        if table in _FINAL and old.state in _FINAL[table] and new.state is not old.state:
-            raise IllegalTransition(f"{old.state} is final in {table.name}")
-        fixed = {
-            name: getattr(old, name)
-            for name in table.fixed
-            if getattr(old, name) != getattr(new, name)
-        }
-        return Write(table, old, msgspec.structs.replace(new, **fixed) if fixed else new)
+    def _updates(self, table: rows.Table, changed: list[Any]) -> list[Write]:
+        """One statement: the guards speak while it runs, the count of its rows after it."""
+        found = [(self._of(table).get(_key(new)), new) for new in changed]
+        current = [(old, new) for old, new in found if old and old.version == new.version - 1]
+        for old, new in current:
+            if table in _NEXT and not _reaches(_NEXT[table], old.state, new.state):
+                raise self._guarded(f"{old.state} was to become {new.state} in {table.name}")
+            if table is rows.TASKS and new.attempt not in {old.attempt, old.attempt + 1}:
+                raise self._guarded(f"attempt {new.attempt} was to follow {old.attempt}")
+        if len(current) < len(changed):
+            raise StaleWrite(f"{table.name}: not all at the version before")
+        return [Write(table, old, _fixed(table, old, new)) for old, new in current]
+
+    def _current(self, writes: list[Write], delta: Delta) -> None:
+        for table, old, new in writes:
+            if table is rows.ATTEMPTS and old is None and new.n != 1:
+                task = delta.tasks.get(new.task_id) or self.tasks.get(new.task_id)
+                if task is None or task.attempt != new.n:
+                    raise self._guarded(f"attempt {new.n} is not the current one of its task")
+
+    def _guarded(self, what: str) -> WriteRefused:
+        self.on_guard(what)
+        return WriteRefused(what)
 
     def _unique(self, writes: list[Write], delta: Delta) -> None:
         submits: set[tuple[str, str]] = set()
         ended = {
-            (write.new.task_id, write.new.rank)
+            write.new.key
             for write in writes
             if write.table is rows.ATTEMPTS and write.new.state in attempts.TERMINAL
         }
@@ -162,6 +174,8 @@ class Tables:
         for table, old, new in writes:
             if old is not None:
                 continue
+            if _key(new) in self._of(table):
+                raise WriteRefused(f"{table.name}_pkey", sqlstate="23505")
             if table is rows.JOBS and new.idem_key:
                 submit = (new.project, new.idem_key)
                 if submit in self.submits or submit in submits:
@@ -169,7 +183,7 @@ class Tables:
                 submits.add(submit)
             elif table is rows.ATTEMPTS and new.state not in attempts.TERMINAL:
                 place = (new.task_id, new.rank)
-                if place in living or (place in self.live and place not in ended):
+                if place in living or (place in self.live and self.live[place] not in ended):
                     raise WriteRefused("one_live", sqlstate="23505")
                 living.add(place)
         if not self.specs.keys().isdisjoint(delta.specs):
@@ -265,18 +279,46 @@ class Tables:
         return self.next(stream)
 
 
-def _in_order(delta: Delta) -> Iterator[tuple[rows.Table, Any, Any]]:
-    """Changed rows before new ones, as `styx.store.commit` has them."""
-    for new in (False, True):
-        for table, changed in (
-            (rows.JOBS, delta.jobs),
-            (rows.TASKS, delta.tasks),
-            (rows.ATTEMPTS, delta.attempts),
-            (rows.AGENTS, delta.agents),
-        ):
-            for key, row in changed.items():
-                if (row.version == 1) is new:
-                    yield table, key, row
+def _tables(delta: Delta) -> list[tuple[rows.Table, list[Any]]]:
+    return [
+        (rows.JOBS, list(delta.jobs.values())),
+        (rows.TASKS, list(delta.tasks.values())),
+        (rows.ATTEMPTS, list(delta.attempts.values())),
+        (rows.AGENTS, list(delta.agents.values())),
+    ]
+
+
+def _changed(delta: Delta) -> Iterator[tuple[rows.Table, list[Any]]]:
+    """All of these before all that are `_made`, as `styx.store.commit` has them."""
+    for table, values in _tables(delta):
+        yield table, [row for row in values if row.version != 1]
+
+
+def _made(delta: Delta) -> Iterator[tuple[rows.Table, list[Any]]]:
+    for table, values in _tables(delta):
+        yield table, [row for row in values if row.version == 1]
+
+
+def _key(row: Any) -> Any:
+    return row.key if isinstance(row, Attempt) else row.id
+
+
+def _fixed(table: rows.Table, old: Any, new: Any) -> Any:
+    """What an update leaves as it was."""
+    kept = {
+        name: getattr(old, name) for name in table.fixed if getattr(old, name) != getattr(new, name)
+    }
+    return msgspec.structs.replace(new, **kept) if kept else new
+
+
+def _reaches(ways: Mapping[Any, frozenset[Any]], before: Any, after: Any) -> bool:
+    """By any number of moves: a turn may make several, and the database sees where they end."""
+    seen, todo = {before}, [before]
+    while todo:
+        further = ways[todo.pop()] - seen
+        seen |= further
+        todo += further
+    return after in seen
 
 
 class Line(Protocol):
