@@ -148,7 +148,9 @@ async def test_whoever_is_thrown_out_at_any_statement_is_told_and_let_in_again(
 
     async def throw_out() -> None:
         connection = await asyncpg.connect(database_url)
-        for _ in range(15):
+        for times in range(1000):
+            if times >= 15 and kept:  # a busy machine may commit nothing between two of them
+                break
             await connection.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                 " WHERE datname = current_database() AND pid <> pg_backend_pid()"
