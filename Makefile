@@ -2,7 +2,7 @@
 BIN ?= .venv/bin
 UV ?= uv
 
-.PHONY: setup check test bench fmt lock docs sim chaos storm dbfaults partition exhaust
+.PHONY: setup check test bench fmt lock docs sim chaos storm dbfaults partition exhaust differential
 
 setup:
 	python3 -m venv .venv && $(BIN)/pip install -q -e '.[test]'
@@ -46,3 +46,7 @@ partition:
 # Files, disks, memory and patience used up; PARTS chooses: make exhaust PARTS="body slow"
 exhaust:
 	$(BIN)/python -m tests.chaos exhaust $(PARTS)
+
+# T-3: Postgres and the simulator's memory, side by side: make differential SEQUENCES=10000
+differential:
+	$(BIN)/python -m tests.conformance --sequences $(or $(SEQUENCES),300)
