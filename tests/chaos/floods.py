@@ -27,7 +27,7 @@ KEPT: Final = "[agent]\nspool_bytes_per_attempt = 4294967296\n"  # so that nothi
 
 def line(site: Rig, report: Report, mib: int) -> None:
     """One line of so many MiB: every byte arrives, and nobody holds it in memory."""
-    (site.directory / "styx.toml").write_text(KEPT)
+    site.configure(KEPT)
     site.start(1)
     site.join(1, "--cpus", "100")
     vitals = Vitals(site)
@@ -67,8 +67,8 @@ def streams(site: Rig, report: Report, count: int, seconds: int) -> None:
 
 def server_disk(site: Rig, report: Report) -> None:
     """The disk of the stored logs is full: tasks end all the same, and what they said arrives later."""
-    (site.directory / "styx.toml").write_text(KEPT)
-    with _small_disk(site.directory / "server-1" / "logs") as disk:
+    site.configure(KEPT)
+    with _small_disk(site.logs) as disk:
         site.start(1)
         site.join(1, "--cpus", "100")
         vitals = Vitals(site)

@@ -46,6 +46,8 @@ class Server:
         return self._rig.directory / f"{self.name}.log"
 
     def start(self) -> None:
+        if self.process is not None:
+            self.process.wait()  # one that was killed
         self.home.mkdir(parents=True, exist_ok=True)
         env = self._rig.env | {
             "STYX_HOME": str(self.home),
@@ -83,10 +85,12 @@ class Server:
             return answer.status == 200 and bool(answer.json()["leader"])
         return False
 
-    def kill(self) -> None:
+    def kill(self, *, reap: bool = True) -> None:
+        """Not reaped, it is to its kernel still there: as on a machine that is gone, its lease runs out."""
         assert self.process is not None
         self.process.kill()
-        self.process.wait()
+        if reap:
+            self.process.wait()
 
     def signal(self, number: signal.Signals) -> None:
         assert self.process is not None
@@ -110,7 +114,7 @@ class Agent:
         self.options = options
         self.link: subprocess.Popen[bytes] | None = None
         self.within: tuple[str, ...] = ()
-        self.url = ""  # "" is the first server's
+        self.url = ""  # "" is all servers'
         self.env: dict[str, str] = {}
         self._rig = rig
 
@@ -185,13 +189,19 @@ class Rig:
     def __init__(self, kind: str, seed: int, settings: str) -> None:
         self.directory = RUNS / f"{kind}-{seed}-{os.getpid()}"
         self.directory.mkdir(parents=True)
-        (self.directory / "styx.toml").write_text(settings)
+        self.logs = self.directory / "logs"  # shared by all servers
+        self.configure(settings)
         self.token = secrets.token_hex(16)
         self.postgres = Postgres(self.directory, free_port())
         self.database_url = self.postgres.url()
         self.server_host = "127.0.0.1"
         self.servers: list[Server] = []
         self.agents: list[Agent] = []
+
+    def configure(self, settings: str) -> None:
+        """For whatever is started after that."""
+        shared = f'\n[logs]\ndirectory = "{self.logs}"\n'
+        (self.directory / "styx.toml").write_text(settings + shared)
 
     @property
     def env(self) -> dict[str, str]:
@@ -209,15 +219,17 @@ class Rig:
 
     @property
     def agents_url(self) -> str:
-        return self.servers[0].url
+        return ",".join(server.url for server in self.servers)
 
     def start(self, servers: int) -> None:
-        """The database and the servers; return once one of them does its work."""
+        """The database and the servers; return once one leads and all others stand by."""
         self.postgres.start()
         self.servers = [Server(self, number + 1) for number in range(servers)]
         for server in self.servers:
             server.start()
         until(self.leader, "a server is ready")
+        for server in self.servers:
+            until(server.alive, f"{server.name} answers")
 
     def leader(self) -> Server | None:
         return next((server for server in self.servers if server.leads()), None)
@@ -237,7 +249,10 @@ class Rig:
 
     def ready_agents(self) -> int:
         """Connected to this very leader, and synced: what the last one had written does not count."""
-        with self.client(2.0) as client, suppress(OSError):
+        leader = self.leader()
+        if leader is None:
+            return 0
+        with leader.client(2.0) as client, suppress(OSError):
             answer = client.ask("GET", "/api/v1/agents")
             if answer.status == 200:
                 return sum(

@@ -69,7 +69,7 @@ def _sleepers(site: Rig, tasks: int) -> str:
 def _kill_leader(site: Rig, agents: int, job_id: str, tasks: int) -> tuple[float, float]:
     """How long the API was away, and how long after that every task was adopted."""
     leader = until(site.leader, "a leader")
-    leader.kill()
+    leader.kill(reap=len(site.servers) == 1)
     killed = time.monotonic()
     if len(site.servers) == 1:
         leader.start()
