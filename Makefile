@@ -2,7 +2,7 @@
 BIN ?= .venv/bin
 UV ?= uv
 
-.PHONY: setup check test bench fmt lock docs sim chaos storm dbfaults partition exhaust differential
+.PHONY: setup check test bench fmt lock docs sim chaos chaos-small storm dbfaults partition exhaust differential
 
 setup:
 	python3 -m venv .venv && $(BIN)/pip install -q -e '.[test]'
@@ -33,6 +33,10 @@ sim:
 # kill -9 of everything under work, then the judge: make chaos TASKS=10000 SERVER_KILLS=100 AGENT_KILLS=300 POSTGRES_KILLS=20
 chaos:
 	$(BIN)/python -m tests.chaos chaos $(if $(SEED),--seed $(SEED)) --tasks $(or $(TASKS),300) --server-kills $(or $(SERVER_KILLS),3) --agent-kills $(or $(AGENT_KILLS),8) --postgres-kills $(or $(POSTGRES_KILLS),1) --servers $(or $(SERVERS),1) --agents $(or $(AGENTS),4)
+
+# What a merge has to pass, in less than a minute.
+chaos-small:
+	$(BIN)/python -m tests.chaos chaos --tasks 150 --server-kills 3 --agent-kills 5 --postgres-kills 1 --agents 3 --longest-s 5
 
 storm:
 	$(BIN)/python -m tests.chaos storm --tasks $(or $(TASKS),2000) --agents $(or $(AGENTS),20) --rounds $(or $(ROUNDS),20) --servers $(or $(SERVERS),1)

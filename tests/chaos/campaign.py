@@ -37,8 +37,8 @@ def run(
 ) -> Report:
     """`seconds` is how long faults and submits are spread over; 0 is what that many faults need."""
     dice = random.Random(seed)
-    seconds = seconds or max(15.0, 6.0 * server_kills, 2.0 * agent_kills, 12.0 * postgres_kills)
-    freeze_s = (5.0, 20.0) if seconds > 120 else (2.0, 6.0)
+    seconds = seconds or max(15.0, 8.0 * server_kills, 2.0 * agent_kills, 12.0 * postgres_kills)
+    freeze_s = (5.0, 60.0) if seconds > 120 else (2.0, 6.0)
     with rig.running("chaos", seed, SETTINGS) as site:
         ledger = site.directory / "ledger"
         ledger.touch()

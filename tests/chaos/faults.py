@@ -35,8 +35,8 @@ class Faults:
         self.supervisor_kills: list[tuple[str, float]] = []
 
     def plan(self, within_s: float, *, servers: int, agents: int, postgres: int) -> None:
-        """So many kills, and a freeze for every tenth of them, at random moments."""
-        freezes = max(1, (servers + agents) // 10)
+        """So many kills, and a freeze for every twelfth of them, at random moments."""
+        freezes = max(1, (servers + agents) // 12)
         faults: list[Callable[[], None]] = [
             *[self._kill_server] * servers,
             *[self._kill_agent] * agents,
@@ -74,7 +74,7 @@ class Faults:
         if not self._free(agent.name):
             self._after(AGAIN_S, self._kill_agent)
             return
-        part = self._dice.choices(["link", "supervisor", "both"], [6, 3, 1])[0]
+        part = self._dice.choices(["link", "supervisor", "both"], [5, 3, 2])[0]
         if part != "link":
             self._kill_supervisor(agent)
         if part != "supervisor":
@@ -104,7 +104,9 @@ class Faults:
 
     def _freeze(self) -> None:
         """SIGSTOP of a server, of an agent's half, or of Postgres."""
-        victim = self._dice.choice(["server", "link", "supervisor", "postgres"])
+        # Nothing works while Postgres is frozen, and little while a server is.
+        victims = ["server", "link", "supervisor", "postgres"]
+        victim = self._dice.choices(victims, [2, 3, 3, 1])[0]
         server: Server = self._dice.choice(self._rig.servers)
         agent = self._dice.choice(self._rig.agents)
         send: Callable[[signal.Signals], None]
@@ -120,7 +122,8 @@ class Faults:
         if not self._free(name):
             self._after(AGAIN_S, self._freeze)
             return
-        seconds = self._dice.uniform(*self._freeze_s)
+        shortest_s, longest_s = self._freeze_s
+        seconds = shortest_s * (longest_s / shortest_s) ** self._dice.random()  # mostly short
         send(signal.SIGSTOP)
         self._happened("freezes", f"{name} {victim} for {seconds:.1f} s")
         self._busy.add(name)

@@ -8,13 +8,17 @@ is the order in which things happened:
     end KEY CODE               the last that it does is to exit with this code
 """
 
+import functools
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 FAILURE: Final = 7  # what a flaky task exits with before it succeeds
+MOST_LINES: Final = 2_000_000  # of a run, about: the judge reads them all
+LOUD: Final = 350  # tasks that say much, about, at most: the judge reads every line
 INFRA_RETRIES: Final = 30  # a supervisor that is killed often must not end a task
 SCRIPT: Final = """\
 exec 3>>"$LEDGER"
@@ -48,18 +52,20 @@ def plans(dice: random.Random, tasks: int, ledger: Path, *, longest_s: float) ->
     """Jobs of that many tasks in sum."""
     made: list[Plan] = []
     left = tasks
+    loud = min(1.0, 6 * LOUD / tasks)
+    task = functools.partial(_task, dice, ledger, longest_s, loud)
     while left > 0:
         key = f"chaos-{len(made)}"
         kind = dice.random()
         if kind < 0.15 or left < 3:
-            plan = Plan(key, "/api/v1/tasks", _task(dice, ledger, longest_s) | {"name": "lone"}, 1)
+            plan = Plan(key, "/api/v1/tasks", task() | {"name": "lone"}, 1)
         elif kind < 0.45:
             width = min(left, dice.randint(3, 12))
-            array = _task(dice, ledger, longest_s) | {"array": width}
+            array = task() | {"array": width}
             plan = Plan(key, "/api/v1/jobs", {"name": "array", "tasks": {"many": array}}, width)
         else:
             width = min(left, dice.randint(3, 9))
-            plan = Plan(key, "/api/v1/jobs", _dag(dice, ledger, width, longest_s), width)
+            plan = Plan(key, "/api/v1/jobs", _dag(dice, width, task), width)
         if plan.path.endswith("jobs") and dice.random() < 0.12:
             names = [*plan.document["tasks"], ""]
             plan.cancels = [(dice.choice(names), dice.uniform(0, longest_s))]
@@ -68,10 +74,10 @@ def plans(dice: random.Random, tasks: int, ledger: Path, *, longest_s: float) ->
     return made
 
 
-def _dag(dice: random.Random, ledger: Path, width: int, longest_s: float) -> dict[str, Any]:
+def _dag(dice: random.Random, width: int, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     tasks: dict[str, Any] = {}
     for number in range(width):
-        task = _task(dice, ledger, longest_s)
+        task = make()
         parents = dice.sample(list(tasks), k=min(number, dice.choice([0, 1, 1, 2])))
         on = ["success"] * 6 + ["done"] * 2 + ["failure"]
         task["needs"] = [{"task": parent, "on": dice.choice(on)} for parent in parents]
@@ -79,9 +85,9 @@ def _dag(dice: random.Random, ledger: Path, width: int, longest_s: float) -> dic
     return {"name": "dag", "tasks": tasks}
 
 
-def _task(dice: random.Random, ledger: Path, longest_s: float) -> dict[str, Any]:
+def _task(dice: random.Random, ledger: Path, longest_s: float, loud: float) -> dict[str, Any]:
     naps = dice.randint(1, 8)
-    lines = dice.choice([naps, naps, 5 * naps, 20 * naps, 20 * naps, 250 * naps])
+    lines = naps * dice.choices([1, 5, 20, 250], [2, 1, 2, loud])[0]
     took_s = min(longest_s, dice.expovariate(4 / longest_s))
     env: dict[str, Any] = {
         "LEDGER": str(ledger),
