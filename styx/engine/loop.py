@@ -240,6 +240,10 @@ class Engine:
                 self.world = _world(rows)
                 self.feed.reset()
             self.healthy = True
+            # Who fell silent meanwhile is known before anything is placed with it.
+            loop = asyncio.get_running_loop()
+            found = self._detector.look(self.world.agents, self.monotonic())
+            self._inbox.extend((fact, loop.create_future()) for fact in found)
             self.links.broadcast(wire.Resume())
             self.links.redrive(older_than_s=0.0)
             self._timers.look()

@@ -9,6 +9,7 @@ from tests.sim.plan import Fault
 
 if TYPE_CHECKING:
     from tests.sim.machine_model import Machine
+    from tests.sim.server import Server
     from tests.sim.trial import Trial
 
 MOST_STOPPED_S: Final = 4.0  # of a supervisor: what the margin of an exclusive lease allows for
@@ -23,8 +24,12 @@ def _machine(trial: "Trial", fault: Fault) -> "Machine":
     return trial.machines[fault.who % len(trial.machines)]
 
 
-def _server(trial: "Trial", fault: Fault):
+def _server(trial: "Trial", fault: Fault) -> "Server":
     return trial.servers[fault.who % len(trial.servers)]
+
+
+def _leader(trial: "Trial") -> "Server | None":
+    return next((server for server in trial.servers if server.engine), None)
 
 
 def _ways(trial: "Trial", fault: Fault, one: str, others: Sequence[str]) -> None:
@@ -132,6 +137,25 @@ def cut_database(trial: "Trial", fault: Fault) -> None:
     _ways(trial, fault, _server(trial, fault).name, [DATABASE])
 
 
+def cut_leader(trial: "Trial", fault: Fault) -> None:
+    """The leader loses the database and keeps some of its agents; another server takes over the rest."""
+    leader = _leader(trial) or _server(trial, fault)
+    trial.network.block(leader.name, DATABASE, fault.seconds)
+    trial.network.block(DATABASE, leader.name, fault.seconds)
+    kept = _machine(trial, fault)
+    if fault.dice < 0.6:
+        for machine in trial.machines:
+            if machine is not kept:
+                trial.network.block(machine.name, leader.name, fault.seconds)
+
+
+def pause_leader(trial: "Trial", fault: Fault) -> None:
+    """Past the end of its lease, most often."""
+    process = (_leader(trial) or _server(trial, fault)).process
+    if process is not None:
+        process.pause(fault.seconds)
+
+
 def outage(trial: "Trial", fault: Fault) -> None:
     until = trial.simulation.now() + fault.seconds
     trial.weather.out_until = max(trial.weather.out_until, until)
@@ -187,6 +211,8 @@ _KINDS: Final = {
         stop_server,
         pause_server,
         cut_database,
+        cut_leader,
+        pause_leader,
         outage,
         refuse,
         lose,

@@ -55,7 +55,6 @@ class Invariants:
         self.forgetful: set[str] = set()  # agents that lost their disk or their boot
         self.given_up: set[str] = set()  # agents that were declared lost at some time
         self._leaving: set[AgentId] = set()  # declared gone by the commit that is looked at
-        self.thawed_at: dict[str, float] = {}  # machines frozen as a whole for too long: residual
         self.submitted: dict[str, JobId] = {}  # acknowledged, by idempotency key
         self.cancelled: dict[TaskId, float] = {}  # a cancel of it was acknowledged
         self.spool_cap = 0  # bytes of an attempt's output that wait at an agent
@@ -369,8 +368,9 @@ class Invariants:
         others = [o for o in self._ledger.of_task[task.id] if o.key.n != key.n]
         if others and task.spec.delivery is Delivery.AT_MOST_ONCE:
             self.fail("I-7", f"{key}: at most once, and {others[-1].key} ran before")
-        if task.spec.exclusive and run.machine not in self.thawed_at:
-            alive = [o for o in others if o.runs and o.machine not in self.thawed_at]
+        if task.spec.exclusive:
+            self.given_up_for(attempt)
+            alive = [other for other in others if other.runs]
             if alive:
                 self.fail("I-8", f"{key} on {run.machine} overlaps {alive[-1]}")
         self._needs_met(task)
@@ -383,6 +383,19 @@ class Invariants:
             return
         if self._simulation.now() - run.started_at > 1.01 * timeout_s + task.spec.grace_s + 10.0:
             self.fail("D-9", f"{run.key} ran for longer than its timeout")
+
+    # --- leases ------------------------------------------------------------------------------
+
+    def granted(self, holder: str) -> None:
+        """A server acknowledges a heartbeat, which is a lease of its own to the agent."""
+        leader = self._tables.lease.holder
+        if leader != holder:
+            self.fail("R-12", f"{holder} acknowledges a heartbeat while {leader} leads")
+
+    def given_up_for(self, attempt: Attempt) -> None:
+        """What may run nowhere else at the time is started."""
+        if attempt.state is AttemptState.LOST and attempt.reason is Reason.AGENT_SILENT:
+            self.fail("R-40", f"{attempt.key} was started after it had been declared lost")
 
     # --- acknowledgements ---------------------------------------------------------------------
 

@@ -252,6 +252,13 @@ class Process:
             self.on_exit(self, task.exception())
 
 
+def running_process() -> Process:
+    """Whose code runs now."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, Loop)
+    return loop.process
+
+
 def _unexpected(process: Process, error: BaseException | None) -> None:
     if error is not None:
         process.simulation.fail("crash", f"{process.name}: {error!r}")

@@ -58,6 +58,7 @@ class Plan(msgspec.Struct, frozen=True):
     bound_turn: bool  # a turn does little
     tiny: bool  # frames, pages and queues hold little
     cancel_in_window: float  # share of attempts whose cancel comes just as they are assigned
+    freeze_in_window: float  # share of attempts whose agent stands still just as they are assigned
     works: tuple[Work, ...]
     faults: tuple[Fault, ...]
 
@@ -80,6 +81,8 @@ KINDS: Final = {
     "stop_server": (1.5, 5.0),
     "pause_server": (3.0, 30.0),
     "cut_database": (3.0, 40.0),
+    "cut_leader": (2.0, 220.0),
+    "pause_leader": (2.0, 40.0),
     "outage": (1.5, 20.0),
     "refuse": (2.0, 60.0),
     "lose": (4.0, 100.0),
@@ -108,6 +111,7 @@ def draw(seed: int, *, deep: bool = True) -> Plan:
         bound_turn=dice.random() < 0.3,
         tiny=dice.random() < 0.3,
         cancel_in_window=dice.choice((0.0, 0.0, 0.05, 0.2)),
+        freeze_in_window=dice.choice((0.0, 0.0, 0.0, 0.08, 0.3)) if deep else 0.0,
         works=tuple(_works(dice, faults_s, deep=deep)),
         faults=tuple(_faults(dice, faults_s)),
     )

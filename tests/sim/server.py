@@ -57,6 +57,11 @@ class Server:
     def alive(self) -> bool:
         return self.process is not None and self.process.alive
 
+    @property
+    def holder(self) -> str:
+        """What it calls itself in the database."""
+        return f"{self.name}:{self._boots}"
+
     def boot(self) -> None:
         if self.alive:
             return
@@ -80,7 +85,7 @@ class Server:
 
     async def _run(self, line: DatabaseLine) -> None:
         replica = self.replica = Replica(
-            MemoryElection(self._tables, line, f"{self.name}:{self._boots}", self.url),
+            MemoryElection(self._tables, line, self.holder, self.url),
             scheduler=self._scheduler,
             clock=self.clock.wall,
             monotonic=self.clock.monotonic,

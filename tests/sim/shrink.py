@@ -13,6 +13,7 @@ _CALM: Final[dict[str, Any]] = {
     "bound_turn": False,
     "tiny": False,
     "cancel_in_window": 0.0,
+    "freeze_in_window": 0.0,
     "clock_error": 0.0,
     "latency_s": 0.0005,
     "servers": 1,

@@ -17,6 +17,7 @@ from styx.core import job as jobs
 from styx.core import task as tasks
 from styx.core.agent import Agent
 from styx.core.attempt import Attempt
+from styx.core.audit import Entry
 from styx.core.delta import Delta
 from styx.core.ids import AgentId, AttemptKey, JobId, SpecId, TaskId
 from styx.core.job import Job, JobState
@@ -81,6 +82,7 @@ class Tables:
         self.live: dict[tuple[TaskId, int], AttemptKey] = {}  # one_live
         self.logs: dict[StreamKey, bytearray] = {}  # gaps as zeros
         self.gaps: dict[StreamKey, list[Gap]] = {}
+        self.audit: list[Entry] = []
         self.commits = 0
         self.on_commit: Callable[[int, list[Write]], None] = _unheard
         self.on_guard: Callable[[str], None] = _unheard  # our own code asked for what must not be
@@ -136,6 +138,7 @@ class Tables:
             self._put(write)
         for spec_id, spec in delta.specs.items():
             self.specs[spec_id] = spec
+        self.audit += delta.audit
         self.commits += 1
         self.on_commit(term, writes)
 

@@ -9,7 +9,7 @@ import shutil
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Generator
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -27,21 +27,21 @@ from styx.core.ids import AgentId, AttemptKey
 from styx.core.job import JobState
 from styx.core.world import World
 from styx.engine import links, loop, replica, streams
+from styx.engine.links import Link
 from styx.engine.loop import Engine
 from styx.kit import uuid7
-from styx.store import rows
 from styx.wire import agent as wire
-from tests.sim import faults
+from tests.sim import faults, triggers
 from tests.sim.client import Client
 from tests.sim.invariants import Invariants
 from tests.sim.ledger import Ledger
 from tests.sim.line import Weather
-from tests.sim.loop import Clock, Simulation, Violation
+from tests.sim.loop import Clock, Simulation, Violation, running_process
 from tests.sim.machine_model import SPOOL_BYTES, Machine
 from tests.sim.network import Network
 from tests.sim.plan import GIB, Plan
 from tests.sim.server import Server
-from tests.sim.store import Tables, Write
+from tests.sim.store import Tables
 
 PEACE_S: Final = 1_800.0  # L-1
 CONNECTED_WITHIN_S: Final = 60.0  # L-3: backoff of 15 s twice, a session's timeouts, and a margin
@@ -141,8 +141,7 @@ class Trial:
             self.client.work(number, work)
         for fault in plan.faults:
             simulation.at(fault.at, faults.inflict, self, fault)
-        if plan.cancel_in_window:
-            self._watch_window()
+        triggers.watch_commits(self)
         simulation.after(LOOK_EVERY_S, self._look)
         simulation.run(plan.faults_s)
         self._heal()
@@ -171,20 +170,6 @@ class Trial:
 
     def resume(self, agent_id: AgentId) -> None:
         self.client.drain(agent_id, drain=False)
-
-    def _watch_window(self) -> None:
-        """Cancel a task just as it is assigned."""
-        committed, dice = self.tables.on_commit, random.Random(self.plan.seed)
-
-        def watch(term: int, writes: list[Write]) -> None:
-            committed(term, writes)
-            for table, old, new in writes:
-                if table is rows.ATTEMPTS and old is None and not self.peace:
-                    assert isinstance(new, Attempt)
-                    if dice.random() < self.plan.cancel_in_window:
-                        self.client.cancel([new.task_id], force=dice.random() < 0.3)
-
-        self.tables.on_commit = watch
 
     # --- peace --------------------------------------------------------------------------------
 
@@ -258,6 +243,12 @@ class Trial:
         name = self.tables.agents[attempt.agent_id].name
         return name in self.invariants.forgetful or name in self.invariants.given_up
 
+    def grants(self) -> None:
+        """The server that runs acknowledges a heartbeat: its agent may go on for a lease."""
+        process = running_process()
+        server = next(server for server in self.servers if server.process is process)
+        self.invariants.granted(server.holder)
+
     # --- now and then -------------------------------------------------------------------------
 
     def _leads(self, engine: Engine) -> None:
@@ -315,13 +306,14 @@ def _agent_id(n: int) -> str:
 
 
 @contextlib.contextmanager
-def _patched(plan: Plan, trial: Trial) -> Iterator[None]:
+def _patched(plan: Plan, trial: Trial) -> Generator[None]:
     """Randomness, ids and sizes of the seed's own."""
     random.seed(plan.seed)
     with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch.object(uuid7, "_source", Ids(trial.simulation)))
         stack.enter_context(mock.patch.object(replica, "POLL_S", plan.poll_s))
         stack.enter_context(mock.patch.object(proc, "now", _now))
+        stack.enter_context(mock.patch.object(Link, "send", _watched(trial, Link.send)))
         if plan.tiny:
             for module, name, value in (
                 (loop, "TURN_EVENTS", 3),
@@ -334,6 +326,15 @@ def _patched(plan: Plan, trial: Trial) -> Iterator[None]:
             ):
                 stack.enter_context(mock.patch.object(module, name, value))
         yield
+
+
+def _watched(trial: Trial, send: Callable[[Link, wire.FromServer], None]) -> object:
+    def watched(self: Link, message: wire.FromServer) -> None:
+        if type(message) is wire.HeartbeatOk and not self.closing.is_set():
+            trial.grants()
+        send(self, message)
+
+    return watched
 
 
 def _now() -> float:

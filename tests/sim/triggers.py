@@ -1,0 +1,49 @@
+"""What happens because something else has just happened: the moments that dice would never hit."""
+
+import random
+from typing import TYPE_CHECKING, Final
+
+from styx.core.attempt import Attempt, AttemptState
+from styx.store import rows
+from tests.sim.store import Write
+
+if TYPE_CHECKING:
+    from tests.sim.trial import Trial
+
+THAW_S: Final = (
+    -5.0,
+    45.0,
+)  # after the attempt was declared lost: from a little before to long after
+
+
+def watch_commits(trial: "Trial") -> None:
+    """Act on attempts just as they are assigned, and just as they start."""
+    plan, dice = trial.plan, random.Random(trial.plan.seed)
+    if not (plan.cancel_in_window or plan.freeze_in_window):
+        return
+    committed = trial.tables.on_commit
+
+    def watch(term: int, writes: list[Write]) -> None:
+        committed(term, writes)
+        for table, old, new in writes:
+            if table is rows.ATTEMPTS and not trial.peace:
+                assert isinstance(new, Attempt)
+                _attempt(old, new)
+
+    def _attempt(old: Attempt | None, new: Attempt) -> None:
+        begun = old is None or (
+            old.state is not AttemptState.RUNNING and new.state is AttemptState.RUNNING
+        )
+        if old is None and dice.random() < plan.cancel_in_window:
+            trial.client.cancel([new.task_id], force=dice.random() < 0.3)
+        if begun and dice.random() < plan.freeze_in_window:
+            _freeze(new)
+
+    def _freeze(attempt: Attempt) -> None:
+        """Its agent stands still with the assign on the way, for about as long as it takes to be given up."""
+        name = trial.tables.agents[attempt.agent_id].name
+        machine = next(m for m in trial.machines if m.name == name)
+        trial.simulation.note("freeze", name)
+        machine.pause_link(plan.lost_after_s + dice.uniform(*THAW_S))
+
+    trial.tables.on_commit = watch
