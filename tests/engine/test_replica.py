@@ -34,25 +34,30 @@ async def two(database_url: str, tmp_path: Path) -> AsyncIterator[tuple[Replica,
             jitter=random.random,
         )
 
-    first, second = replica("first"), replica("second")
-    async with asyncio.TaskGroup() as group:
-        group.create_task(first.run())
-        await until(lambda: first.engine)
-        group.create_task(second.run())
-        await until(lambda: second.leader)
-        yield first, second, pools
-        first.stop()
-        second.stop()
-    assert first.engine is None
-    assert second.engine is None
-    await pools.close()
+    try:
+        first, second = replica("first"), replica("second")
+        async with asyncio.TaskGroup() as group:
+            group.create_task(first.run())
+            await until(lambda: first.engine)
+            group.create_task(second.run())
+            await until(lambda: second.leader)
+            yield first, second, pools
+            first.stop()
+            second.stop()
+        assert first.engine is None
+        assert second.engine is None
+    finally:  # a loop cannot be closed while a connection is open
+        await pools.close()
 
 
 async def depose(pools: Pools, by: Replica) -> Engine:
     """The leader's lease runs out, as if its renewals did not arrive."""
     async with pools.readers.acquire() as connection:
+        term = await connection.fetchval("SELECT term FROM leader_fence")
         while by.engine is None:  # it may have been renewed just then
-            await connection.execute("UPDATE leader_lease SET expires_at = '-infinity'")
+            await connection.execute(
+                "UPDATE leader_lease SET expires_at = '-infinity' WHERE term = $1", term
+            )
             await asyncio.sleep(0.3)
     return by.engine
 
