@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from styx.core.agent import Agent
 from styx.core.attempt import Attempt
+from styx.core.audit import Entry
 from styx.core.event import Answer
 from styx.core.ids import AgentId, AttemptKey, JobId, SpecId, TaskId
 from styx.core.job import Job
@@ -54,10 +55,12 @@ class Delta:
     tasks: dict[TaskId, Task] = field(default_factory=dict[TaskId, Task])
     attempts: dict[AttemptKey, Attempt] = field(default_factory=dict[AttemptKey, Attempt])
     agents: dict[AgentId, Agent] = field(default_factory=dict[AgentId, Agent])
+    audit: list[Entry] = field(default_factory=list[Entry])  # in the order of the events
     answers: list[Answer] = field(default_factory=list[Answer])  # one per event, in order
     hints: Hints = field(default_factory=Hints)
 
     @property
     def empty(self) -> bool:
         """Nothing to commit."""
-        return not (self.specs or self.jobs or self.tasks or self.attempts or self.agents)
+        rows = self.specs or self.jobs or self.tasks or self.attempts or self.agents
+        return not (rows or self.audit)

@@ -25,6 +25,8 @@ class JobSubmitted(msgspec.Struct, frozen=True):
     project: str = "default"
     idem_key: str = ""
     body_sha256: str = ""
+    actor: str = ""  # who asked: see `audit.Entry`
+    retry_of: str = ""  # the id of what is tried again
 
 
 class CancelRequested(msgspec.Struct, frozen=True):
@@ -33,6 +35,7 @@ class CancelRequested(msgspec.Struct, frozen=True):
     task_ids: tuple[TaskId, ...] = ()
     job_id: JobId | None = None
     force: bool = False  # no grace
+    actor: str = ""
 
 
 class AgentConnected(msgspec.Struct, frozen=True):
@@ -93,6 +96,7 @@ class AgentLost(msgspec.Struct, frozen=True):
 class DrainRequested(msgspec.Struct, frozen=True):
     agent_id: AgentId
     drain: bool  # False resumes
+    actor: str = ""
 
 
 class AttemptAccepted(msgspec.Struct, frozen=True):

@@ -6,7 +6,7 @@ from typing import assert_never
 
 import msgspec
 
-from styx.core import dag, lifecycle, place, roster
+from styx.core import audit, dag, lifecycle, place, roster
 from styx.core import event as ev
 from styx.core.attempt import AttemptState, StopReason
 from styx.core.delta import Delta
@@ -29,7 +29,11 @@ def step(world: World, events: Sequence[ev.Event], now: datetime, policy: Policy
     draft = Draft(world, now, policy)
     _keep_time(draft)
     for event in events:
-        draft.delta.answers.append(_take(draft, event))
+        answer = _take(draft, event)
+        draft.delta.answers.append(answer)
+        told = audit.entry(event, answer, world.agents, now)
+        if told is not None:
+            draft.delta.audit.append(told)
     lifecycle.sweep(draft)
     dag.settle(draft)
     place.place(draft)

@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from styx.core.audit import Entry
 from styx.core.delta import Delta
 from styx.core.ids import TaskId
 from styx.store import rows
@@ -41,19 +42,24 @@ async def commit(connection: Connection, term: int, delta: Delta) -> None:
     """Raises: the driver's errors; `pool.STALE` for another term or a version that is not there."""
     batches = list(_batches(delta))
     if sum(len(values) for _, values in batches) <= SLICE:
-        await _run(connection, term, batches)
+        await _run(connection, term, batches, delta.audit)
         return
     async with connection.transaction():
         for write, values in batches:
             for start in range(0, len(values), SLICE):
                 await _run(connection, term, [(write, values[start : start + SLICE])])
+        await _run(connection, term, [], delta.audit)
 
 
-async def _run(connection: Connection, term: int, batches: Sequence[Batch]) -> None:
-    statement = _statement(tuple(write for write, _ in batches))
+async def _run(
+    connection: Connection, term: int, batches: Sequence[Batch], told: Sequence[Entry] = ()
+) -> None:
+    statement = _statement(tuple(write for write, _ in batches), audited=bool(told))
     arguments: list[object] = []
     for write, values in batches:
         arguments += [_encode(_documents(write, values)).decode(), len(values)]
+    if told:
+        arguments.append([_encode(entry).decode() for entry in told])
     await connection.fetchrow(statement, term, *arguments)
 
 
@@ -95,8 +101,8 @@ def _batches(delta: Delta) -> Iterator[Batch]:
 
 
 @functools.cache
-def _statement(writes: tuple[Write, ...]) -> str:
-    """At most 2 to the 9 of them: nine kinds of write."""
+def _statement(writes: tuple[Write, ...], *, audited: bool) -> str:
+    """At most 2 to the 10 of them: nine kinds of write, and the audit trail."""
     parts = [f"fence AS MATERIALIZED ({_FENCE})"]
     checks = ["styx_expect('the leader''s fence', 1, (SELECT count(*) FROM fence))"]
     for number, write in enumerate(writes):
@@ -107,6 +113,8 @@ def _statement(writes: tuple[Write, ...]) -> str:
         checks.append(
             f"styx_expect('{write.table.name}', {count}, (SELECT count(*) FROM w{number}))"
         )
+    if audited:
+        checks.append(f"styx_audit(${2 * len(writes) + 2}::text[])")
     # The order of the checks is the order in which the writes happen.
     return f"WITH {', '.join(parts)} SELECT {', '.join(checks)}"
 

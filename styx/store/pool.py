@@ -19,7 +19,7 @@ CONNECT_S: Final = 5.0
 CLOSE_S: Final = 1.0
 ACQUIRE_S: Final = 2.0  # how long we wait for one of our own connections
 MARGIN_S: Final = 2.0  # how much later than the server we give up on a statement ourselves
-STATEMENTS: Final = 512  # prepared ones kept; a commit has one per set of touched tables
+STATEMENTS: Final = 1_024  # prepared ones kept; a commit has one per set of touched tables
 STALE: Final = "ST001"  # raised by our own function `styx_expect`
 GUARD: Final = "ST002"  # raised by our own triggers, which no code of ours should ever fire
 

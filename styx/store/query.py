@@ -14,6 +14,7 @@ import msgspec
 
 from styx.core.agent import Agent
 from styx.core.attempt import Attempt
+from styx.core.audit import Link
 from styx.core.ids import JobId, SpecId, TaskId
 from styx.core.job import Job, JobState
 from styx.core.spec import TaskSpec
@@ -155,6 +156,15 @@ class Query:
         """All that are not forgotten."""
         found = await self._fetch(f"SELECT {rows.AGENTS.names()} FROM agents")
         return [rows.agent(row) for row in found]
+
+    async def audit(self, *, after: int, limit: int) -> list[Link]:
+        """The trail from there on, oldest first."""
+        found = await self._fetch(
+            "SELECT seq, prev, entry, hash FROM audit WHERE seq > $1 ORDER BY seq LIMIT $2",
+            after,
+            limit,
+        )
+        return [Link(*row.values()) for row in found]
 
     async def job_counts(self, job_ids: Sequence[JobId]) -> dict[JobId, dict[str, int]]:
         """Of each job, its tasks by status; costs as much as the jobs have tasks."""

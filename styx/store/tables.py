@@ -133,6 +133,15 @@ class LogChunks(Table):
     why = Text()  # of a gap: spool_cap, disk_full, limit
 
 
+class Audit(Table):
+    """A chain: `hash` is over the hash before, the number and the entry. See the migration."""
+
+    seq = BigInt(primary_key=True)
+    prev = Text()
+    entry = Text()  # core.audit.Entry
+    hash = Text()
+
+
 class LeaderFence(Table):
     """One row. Every write of a leader share-locks it at its own term."""
 

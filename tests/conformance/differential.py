@@ -27,7 +27,8 @@ from hypothesis.stateful import (
 from styx.core import attempt as attempts
 from styx.core.agent import AgentState
 from styx.core.attempt import AttemptState, Exit, StopReason
-from styx.core.job import JobState
+from styx.core.audit import Entry
+from styx.core.job import Job, JobState
 from styx.core.task import Reason, TaskState
 from styx.store.exchange import Chunk
 from tests.conformance import pair
@@ -257,6 +258,9 @@ class Commands(RuleBasedStateMachine):
 
     def commit(self, who: str, fault: Fault, *rows: Any) -> None:
         delta = made.delta(*rows)
+        delta.audit += [
+            Entry(made.NOW, "token:a", "test", row.id) for row in rows if isinstance(row, Job)
+        ]
         # A refusal is drawn at the change of a row; without one there is nothing to refuse.
         self.do(self.pair.commit(self.named(who), delta, Fate.LANDS if delta.empty else fault))
 

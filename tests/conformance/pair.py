@@ -5,6 +5,7 @@ the other one `MemoryLine`: what is cut here is cut there.
 """
 
 import contextlib
+import itertools
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -13,8 +14,10 @@ from typing import Any, Final, NamedTuple, TypeVar
 from urllib.parse import parse_qs, quote, urlsplit
 
 import asyncpg
+import msgspec
 
 from styx.config import Logs
+from styx.core.audit import Entry, Link
 from styx.core.delta import Delta
 from styx.core.ids import AttemptKey
 from styx.errors import StoreError, StoreUnavailable, StyxError
@@ -92,7 +95,7 @@ class MemoryLine:
     def _roll_back(self, transaction: Callable[[], object]) -> None:
         """Run it for its errors only."""
         kept = {
-            name: value.copy() if isinstance(value, dict) else value
+            name: value.copy() if isinstance(value, dict | list) else value
             for name, value in vars(self._tables).items()
         }
         try:
@@ -325,12 +328,16 @@ class Pair:
                 },
                 "agents": {row["id"]: rows.agent(row) for row in await _all(connection, "agents")},
             }
+            trail = [Link(*row.values()) for row in await _all(connection, "audit ORDER BY seq")]
             lease = await connection.fetchrow(
                 "SELECT f.term, l.term AS held, l.expires_at > now() AS alive"
                 " FROM leader_fence f, leader_lease l"
             )
         for name, found in real.items():
             assert found == getattr(tables, name), name
+        assert [msgspec.json.decode(link.text, type=Entry) for link in trail] == tables.audit
+        assert all(link.holds for link in trail)
+        assert all(link.follows(before) for before, link in itertools.pairwise(trail))
         assert lease["term"] == tables.term
         if tables.lease != Lease(0, "", float("-inf")):
             assert lease["held"] == tables.lease.term

@@ -1,0 +1,58 @@
+"""The audit trail: rows chained by hash, written in the transaction of what they tell of.
+
+`hash` is SHA-256, in hex, of the text `PREV SEQ ENTRY`, where PREV is the hash of the row before (of the
+first row: 64 zeros). So nobody changes, drops or adds a row unseen but at its ends; who keeps the last hash
+elsewhere sees that, too.
+"""
+
+from piccolo.apps.migrations.auto.migration_manager import MigrationManager
+from piccolo.engine import engine_finder
+
+ID = "2026-11-25T07:00:00:000000"
+VERSION = "1.38.0"
+DESCRIPTION = "the audit trail"
+
+KEPT = 1_000_000  # rows; a third of a gigabyte
+SLICE = 1_000  # rows at a time are what is forgotten
+
+# Only the leader calls it, in a statement that holds the fence: the chain has one writer at a time.
+CHANGES = f"""
+CREATE TABLE audit (
+    seq bigint PRIMARY KEY,
+    prev text NOT NULL,
+    entry text NOT NULL,
+    hash text NOT NULL
+);
+
+CREATE FUNCTION styx_audit(entries text[]) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    number bigint;
+    last text;
+    told text;
+BEGIN
+    SELECT a.seq, a.hash INTO number, last FROM audit a ORDER BY a.seq DESC LIMIT 1;
+    number := coalesce(number, 0);
+    last := coalesce(last, repeat('0', 64));
+    FOREACH told IN ARRAY entries LOOP
+        number := number + 1;
+        INSERT INTO audit AS a (seq, prev, entry, hash) VALUES (number, last, told,
+            encode(sha256(convert_to(last || ' ' || number || ' ' || told, 'UTF8')), 'hex'))
+            RETURNING a.hash INTO last;
+        IF number % {SLICE} = 0 THEN
+            DELETE FROM audit a WHERE a.seq <= number - {KEPT};
+        END IF;
+    END LOOP;
+    RETURN true;
+END $$;
+"""
+
+
+async def forwards() -> MigrationManager:
+    manager = MigrationManager(migration_id=ID, app_name="styx", description=DESCRIPTION)
+
+    async def run() -> None:
+        async with engine_finder().transaction() as transaction:  # the one of all migrations
+            await transaction.connection.execute(CHANGES)
+
+    manager.add_raw(run)
+    return manager
