@@ -201,9 +201,11 @@ class Links:
 
         Forgets are not among them: the next sync names what is still held.
         """
-        if not link.synced:
-            return
         world = self._world()
+        if self._over(link, world):
+            link.close(wire.Bye(wire.CLOSE_RESTART, "declared lost", RETURN_AFTER_S))
+        if not link.synced or link.closing.is_set():
+            return
         since = self._clock() - timedelta(seconds=older_than_s)
         for key in world.attempts_of(link.agent_id):
             attempt = world.attempts[key]
@@ -232,6 +234,11 @@ class Links:
             await asyncio.sleep(self._redrive_s)
             if self._leading():
                 self.redrive(self._redrive_s)
+
+    def _over(self, link: Link, world: World) -> bool:
+        """Whether the rows have ended this session, in a commit of which this server did not hear (R-23)."""
+        agent = world.agents.get(link.agent_id)
+        return link.session > 0 and (agent is None or agent.session > link.session)
 
     def _owned(self, link: Link, key: AttemptKey) -> Attempt | None:
         """The attempt, if it is that agent's to speak of and not over and done with."""

@@ -1,37 +1,51 @@
 # ruff: noqa: T201 -- a command line prints
 """The simulator's command line: `python -m tests.sim run|replay|bugs`. Seeds are numbers; each is one world.
 
-run --seeds N [--from S] [--short] [--jobs J]    exit code 1 if an invariant was broken
+run [--seeds N | --budget SECONDS] [--from S] [--short] [--jobs J]
+                                        exit code 1 if an invariant was broken
 replay SEED [--short] [--trace] [--bug NAME] [--shrink]
-bugs [--within N] [--jobs J] [NAME …]            exit code 1 if a planted bug was not caught
+bugs [--within N] [--jobs J] [NAME …]   exit code 1 if a planted bug was not caught
 """
 
 import argparse
+import itertools
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from typing import Final, NamedTuple
 
 from tests.sim import bugs, trial
 from tests.sim.plan import Plan, draw
 from tests.sim.shrink import shrink
 
-CHUNK: Final = 20  # seeds handed to a worker at a time
+CHUNK: Final = 10  # seeds handed to a worker at a time
+SEEDS: Final = 200  # unless told otherwise
 SHOWN: Final = 5  # failing seeds that are shrunk
 
 
 class Sum(NamedTuple):
     """What a chunk of seeds came to."""
 
-    seeds: int
-    cpu_s: float
-    steps: int
-    virtual_s: float
-    commits: int
-    tasks: int
-    broken: list[tuple[int, str, str]]  # seed, rule, text
+    seeds: int = 0
+    cpu_s: float = 0.0
+    steps: int = 0
+    virtual_s: float = 0.0
+    commits: int = 0
+    tasks: int = 0
+    broken: tuple[tuple[int, str, str], ...] = ()  # seed, rule, text
+
+    def plus(self, other: "Sum") -> "Sum":
+        return Sum(
+            self.seeds + other.seeds,
+            self.cpu_s + other.cpu_s,
+            self.steps + other.steps,
+            self.virtual_s + other.virtual_s,
+            self.commits + other.commits,
+            self.tasks + other.tasks,
+            self.broken + other.broken,
+        )
 
 
 def _chunk(seeds: range, deep: bool) -> Sum:
@@ -44,39 +58,53 @@ def _chunk(seeds: range, deep: bool) -> Sum:
         sum(r.virtual_s for r in results),
         sum(r.commits for r in results),
         sum(r.tasks for r in results),
-        [(r.seed, r.violation.rule, str(r.violation)) for r in results if r.violation],
+        tuple((r.seed, r.violation.rule, str(r.violation)) for r in results if r.violation),
     )
 
 
-def _chunks(seeds: range) -> Iterator[range]:
-    for start in range(seeds.start, seeds.stop, CHUNK):
-        yield range(start, min(start + CHUNK, seeds.stop))
+def _chunks(first: int, seeds: int | None) -> Iterator[range]:
+    """Without a number they do not end."""
+    for start in itertools.count(first, CHUNK):
+        end = start + CHUNK if seeds is None else min(start + CHUNK, first + seeds)
+        if start >= end:
+            return
+        yield range(start, end)
 
 
-def _total(sums: Iterable[Sum]) -> Sum:
-    total = Sum(0, 0.0, 0, 0.0, 0, 0, [])
-    for one in sums:
-        total = Sum(*(a + b for a, b in zip(total, one, strict=True)))
-        for seed, _, text in one.broken:
-            print(f"seed {seed}: {text}", flush=True)
-    return total
-
-
-def run(seeds: range, *, deep: bool, jobs: int) -> int:
+def _run(chunks: Iterator[range], *, deep: bool, jobs: int, until: float) -> Sum:
+    """Until there are no more, or the time has come: what has begun is finished."""
+    total, running = Sum(), set[Future[Sum]]()
     with ProcessPoolExecutor(jobs, initializer=trial.quiet) as pool:
-        chunks = list(_chunks(seeds))
-        total = _total(pool.map(_chunk, chunks, [deep] * len(chunks)))
-    print(
-        f"{total.seeds} seeds, {len(total.broken)} broken; {total.tasks} tasks, {total.commits} "
-        f"commits, {total.virtual_s / 3600:.1f} virtual hours; "
-        f"{total.steps / max(1, total.seeds):.0f} steps a seed, "
-        f"{total.steps / total.cpu_s:.0f} steps/s and "
-        f"{60 * total.seeds / total.cpu_s:.0f} seeds a minute and core, "
-        f"{total.virtual_s / total.cpu_s:.0f} times real time"
-    )
+        while True:
+            while (
+                len(running) < jobs and time.monotonic() < until and (seeds := next(chunks, None))
+            ):
+                running.add(pool.submit(_chunk, seeds, deep))
+            if not running:
+                return total
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            for one in done:
+                total = total.plus(one.result())
+                for seed, _, text in one.result().broken:
+                    print(f"seed {seed}: {text}", flush=True)
+
+
+def run(first: int, seeds: int | None, *, deep: bool, jobs: int, budget_s: float) -> int:
+    until = time.monotonic() + budget_s
+    total = _run(_chunks(first, seeds), deep=deep, jobs=jobs, until=until)
     trial.quiet()
     for seed, rule, _ in total.broken[:SHOWN]:
         _show_shrunk(draw(seed, deep=deep), rule)
+    cpu_s = total.cpu_s or 1.0
+    print(
+        f"from seed {first}: {total.tasks} tasks, {total.commits} commits, "
+        f"{total.virtual_s / 3600:.1f} virtual hours, {total.virtual_s / cpu_s:.0f} times real time, "
+        f"{total.steps / cpu_s:.0f} steps a second"
+    )
+    print(
+        f"{total.seeds} {'deep' if deep else 'short'} seeds, {total.steps} steps, "
+        f"{len(total.broken)} violations, {60 * total.seeds / cpu_s:.0f} seeds a minute and core"
+    )
     return 1 if total.broken else 0
 
 
@@ -113,10 +141,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.sim")
     commands = parser.add_subparsers(dest="command", required=True)
     running = commands.add_parser("run")
-    running.add_argument("--seeds", type=int, default=200)
+    size = running.add_mutually_exclusive_group()
+    size.add_argument("--seeds", type=int)
+    size.add_argument("--budget", type=float, default=float("inf"))
     running.add_argument("--from", type=int, default=0, dest="first")
     running.add_argument("--short", action="store_true")
-    running.add_argument("--deep", action="store_true")
     running.add_argument("--jobs", type=int, default=os.cpu_count())
     replaying = commands.add_parser("replay")
     replaying.add_argument("seed", type=int)
@@ -131,8 +160,14 @@ def main() -> int:
     asked = parser.parse_args()
     match asked.command:
         case "run":
-            seeds = range(asked.first, asked.first + asked.seeds)
-            return run(seeds, deep=not asked.short, jobs=asked.jobs)
+            seeds = asked.seeds or (None if asked.budget < float("inf") else SEEDS)
+            return run(
+                asked.first,
+                seeds,
+                deep=not asked.short,
+                jobs=asked.jobs,
+                budget_s=asked.budget,
+            )
         case "replay":
             return replay(
                 asked.seed,

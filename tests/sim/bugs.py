@@ -322,6 +322,7 @@ BUGS: Final[dict[str, Bug]] = {
     ),
     "no brake": Bug("R-22", [(detector.Detector, "_brake", _no)]),
     "silence never noticed": Bug("R-23", [(detector.Detector, "_link_event", _none)]),
+    "lost agent keeps its session": Bug("L-3", [(Links, "_over", _no)]),
     "deaf to silence": Bug("L-3", [(Session, "_beat", _beat_deaf)]),
     # Leases
     "stale leader acknowledges": Bug("R-12", _STALE_LEADER),

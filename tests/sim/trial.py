@@ -147,6 +147,8 @@ class Trial:
         self._heal()
         simulation.run(plan.faults_s + CONNECTED_WITHIN_S)
         self._all_connected()
+        for machine in self.machines:
+            self.resume(machine.agent_id)  # again: an earlier wish may have been granted after it
         deadline_s = plan.faults_s + PEACE_S
         while not self._done():
             if simulation.now() > deadline_s:
