@@ -175,6 +175,7 @@ class Link:
             self._spool,
             load=self._load,
             on_open=self._opened,
+            alone=self._servers.alone,
         )
         try:
             bye = await self._session.run()

@@ -14,6 +14,11 @@ class Servers:
         self._at = 0
         self.url = self._urls[0]
 
+    @property
+    def alone(self) -> bool:
+        """Whether the one at `url` is all that is known."""
+        return all(url == self.url for url in self._urls)
+
     def next(self) -> None:
         """The one at `url` does not lead, or cannot be reached."""
         self._at = (self._at + 1) % len(self._urls)

@@ -47,7 +47,9 @@ class Session:
         *,
         load: Callable[[], wire.Load],
         on_open: Callable[[wire.Welcome, wire.SyncOk], None],
+        alone: bool = True,
     ) -> None:
+        """`alone`: there is no other server to go to. Then one that cannot lead is waited for."""
         self._socket = socket
         self._hello = hello
         self._duties = duties
@@ -55,6 +57,7 @@ class Session:
         self._spool = spool
         self._load = load
         self._on_open = on_open
+        self._alone = alone
         self._loop = asyncio.get_running_loop()
         self._lease = Lease(proc.now(), 0.0)
         self._welcome: wire.Welcome | None = None
@@ -99,6 +102,10 @@ class Session:
         """Begin anew: the next session's sync tells the server how things stand."""
         self._bye = self._bye or wire.Bye(code, why)
         self._socket.abort()
+
+    def _leave(self, why: str) -> None:
+        """Let another server be tried next, if there is one."""
+        self.abort(why, wire.CLOSE_RESTART if self._alone else wire.CLOSE_NOT_LEADER)
 
     # --- to the server ------------------------------------------------------------------------
 
@@ -175,14 +182,19 @@ class Session:
             async with asyncio.timeout(SILENT_BEATS * wire.HEARTBEAT_S):
                 interval = (await self._welcomed).heartbeat_s
         except TimeoutError:
-            self.abort("the server does not welcome this agent")
+            self._leave("the server does not welcome this agent")
             return
+        welcomed_at = proc.now()
         while True:
             await asyncio.sleep(interval)
             now = self._loop.time()
             silent_s = now - self._socket.heard_at
             if silent_s > SILENT_BEATS * interval:
                 self.abort("the server has fallen silent")
+            # It answers pings, but does not lead: cut from its database, say. By now another may.
+            unled_s = proc.now() - max(self._lease.at, welcomed_at)
+            if unled_s > SILENT_BEATS * interval and not self._alone:
+                self._leave("the server acknowledges no heartbeat")
             if silent_s > interval:
                 self._socket.ping()  # a server that cannot commit sends nothing, but answers this
             if self._in_flight > 0 and not self._paused and now - self._moved_at > STALL_S:

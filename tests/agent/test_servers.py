@@ -9,7 +9,7 @@ from styx.agent.servers import Servers
 from styx.errors import SetupError
 from styx.wire import agent as wire
 from tests.agent.conftest import StartAgent
-from tests.support.agent_server import AgentServer
+from tests.support.agent_server import AgentServer, Connection
 
 
 def test_urls_are_tried_in_turn() -> None:
@@ -78,3 +78,22 @@ async def test_followers_that_point_at_each_other_are_not_asked_hotly(
             asked += 1
             connection.send(wire.Bye(wire.CLOSE_NOT_LEADER, there.url))
         assert 2 <= asked <= 40
+
+
+async def test_a_server_that_lives_but_does_not_lead_is_left(
+    server: AgentServer, start_agent: StartAgent
+) -> None:
+    """As one that is cut from its database: another may lead by now, and this one cannot know."""
+    async with AgentServer().listen() as other:
+        start_agent(url=f"{server.url},{other.url}")
+        paused = await server.accept()
+        paused.acknowledging = False
+        await paused.ready()
+        await (await other.accept()).ready()
+
+
+async def test_the_only_server_is_waited_for(server: AgentServer, connection: Connection) -> None:
+    """One that cannot commit for a while keeps its agents."""
+    connection.acknowledging = False
+    await connection.wait(wire.Heartbeat, lambda beat: beat.seq > 8)
+    assert not connection.closed
