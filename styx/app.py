@@ -34,6 +34,7 @@ from styx.engine.loop import utc_now
 from styx.engine.replica import Replica
 from styx.errors import SetupError, StyxError
 from styx.kit import console, parent, supervise
+from styx.kit.clock import boot_s
 from styx.kit.lag import Lag
 from styx.sdk import address
 from styx.store.election import Election
@@ -147,7 +148,7 @@ class Site:
             self._election,
             scheduler=config.scheduler,
             clock=utc_now,
-            monotonic=asyncio.get_running_loop().time,
+            monotonic=boot_s,  # a lease runs out while the machine is suspended, too
             jitter=random.random,
             on_change=self._turn,
         )

@@ -26,6 +26,7 @@ from styx.engine.timers import Timers
 from styx.errors import LimitReached, StoreUnavailable, StyxError, WriteRefused
 from styx.kit import supervise
 from styx.kit.backoff import Backoff
+from styx.kit.clock import BEGINNING, Steady
 from styx.wire import agent as wire
 
 INBOX_LIMIT: Final = 10_000  # events; full is LimitReached, not memory
@@ -62,7 +63,7 @@ class Engine:
         self.logs = logs
         self._lease = lease
         self.scheduler = scheduler
-        self.clock = clock
+        self.clock = clock = Steady(clock, monotonic, _newest(rows))
         self.monotonic = monotonic
         self.jitter = jitter
         self.world = _world(rows)
@@ -278,6 +279,15 @@ async def _within(wait_s: float, event: asyncio.Event) -> bool:
             return await event.wait()
     except TimeoutError:
         return False
+
+
+def _newest(rows: LiveRows) -> datetime:
+    """The last moment that the rows speak of, future plans aside."""
+    moments = [job.created_at for job in rows.jobs]
+    moments += [task.ready_at or task.created_at for task in rows.tasks]
+    moments += [attempt.ended_at or attempt.assigned_at for attempt in rows.attempts]
+    moments += [agent.changed_at for agent in rows.agents]
+    return max(moments, default=BEGINNING)
 
 
 def _world(rows: LiveRows) -> World:

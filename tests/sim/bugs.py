@@ -27,7 +27,7 @@ from styx.core.attempt import AttemptState
 from styx.core.room import Room
 from styx.core.task import Reason, TaskState
 from styx.core.world import World
-from styx.engine import detector, lease, timers
+from styx.engine import detector, lease, loop, timers
 from styx.engine.links import Links
 from styx.engine.loop import Engine
 from styx.engine.reports import Reports
@@ -245,6 +245,10 @@ def _yes(*_: object) -> bool:
     return True
 
 
+def _just_the_wall(wall: Any, *_: object) -> Any:
+    return wall
+
+
 def _now(now: Any, _: float) -> Any:
     return now
 
@@ -309,6 +313,7 @@ BUGS: Final[dict[str, Bug]] = {
     "settled needs not loaded": Bug("I-12 L-1 crash world", [(World, "load", _load_forgets(4))]),
     "tallies not loaded": Bug("I-2 L-1 world", [(World, "load", _load_forgets(5))]),
     "deadlines forgotten": Bug("L-1", [(timers.Timers, "run", _sleeps)]),
+    "wall clock believed": Bug("L-1", [(loop, "Steady", _just_the_wall)]),
     # Placement
     "suspects are assigned to": Bug("R-23", [(place, "takes", _takes_anybody)]),
     "room not counted": Bug("I-13", [(Room, "take", _nothing), (Room, "give", _nothing)]),

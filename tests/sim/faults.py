@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from tests.sim.server import Server
     from tests.sim.trial import Trial
 
+FLAP_S: Final = 1.0
+FLAP_EVERY_S: Final = 5.0
 MOST_STOPPED_S: Final = 4.0  # of a supervisor: what the margin of an exclusive lease allows for
 
 
@@ -181,9 +183,30 @@ def refuse_connects(trial: "Trial", fault: Fault) -> None:
     trial.simulation.after(fault.seconds, setattr, trial.network, "refusals", 0.0)
 
 
+def slow(trial: "Trial", fault: Fault) -> None:
+    """Every frame takes up to seconds."""
+    network = trial.network
+    network.mean_latency_s = 3.0 * fault.dice
+    trial.simulation.after(fault.seconds, setattr, network, "mean_latency_s", trial.plan.latency_s)
+
+
+def flap(trial: "Trial", fault: Fault) -> None:
+    """One second in five nothing passes."""
+    machine = _machine(trial, fault).name
+    for n in range(1 + int(fault.seconds / FLAP_EVERY_S)):
+        for server in trial.servers:
+            for way in ((machine, server.name), (server.name, machine)):
+                trial.simulation.after(n * FLAP_EVERY_S, trial.network.block, *way, FLAP_S)
+
+
 def jump(trial: "Trial", fault: Fault) -> None:
-    """An agent's wall clock is set, by up to a day. (Of servers: redrive and backoff wait for it.)"""
+    """An agent's wall clock is set, by up to a day."""
     _machine(trial, fault).clock.jump((fault.dice - 0.5) * 2 * 86_400)
+
+
+def jump_server(trial: "Trial", fault: Fault) -> None:
+    """A server's wall clock is set, by up to an hour."""
+    _server(trial, fault).clock.jump((fault.dice - 0.5) * 2 * 3_600)
 
 
 def drain(trial: "Trial", fault: Fault) -> None:
@@ -219,6 +242,9 @@ _KINDS: Final = {
         stall,
         refuse_connects,
         jump,
+        jump_server,
+        slow,
+        flap,
         drain,
     )
 }

@@ -57,6 +57,7 @@ class Plan(msgspec.Struct, frozen=True):
     poll_s: float  # of the followers
     bound_turn: bool  # a turn does little
     tiny: bool  # frames, pages and queues hold little
+    spool_bytes: int  # of output that waits at an agent, and of one attempt's
     cancel_in_window: float  # share of attempts whose cancel comes just as they are assigned
     freeze_in_window: float  # share of attempts whose agent stands still just as they are assigned
     works: tuple[Work, ...]
@@ -89,6 +90,9 @@ KINDS: Final = {
     "stall": (2.0, 60.0),
     "refuse_connects": (1.0, 30.0),
     "jump": (1.0, 1.0),
+    "jump_server": (1.0, 1.0),
+    "slow": (2.0, 40.0),
+    "flap": (1.5, 40.0),
     "drain": (1.5, 60.0),
 }
 
@@ -98,6 +102,7 @@ def draw(seed: int, *, deep: bool = True) -> Plan:
     agents = dice.choice((2, 2, 3, 3, 4)) if deep else dice.choice((1, 2, 3))
     faults_s = dice.uniform(250, 400) if deep else dice.uniform(40, 90)
     lost_after_s = dice.choice((60.0, 60.0, 60.0, 120.0))
+    works = _works(dice, faults_s, deep=deep)
     return Plan(
         seed=seed,
         servers=dice.choice((1, 2, 2, 2)),
@@ -106,14 +111,15 @@ def draw(seed: int, *, deep: bool = True) -> Plan:
         lost_after_s=lost_after_s,
         suspect_after_s=15.0,
         latency_s=dice.choice((0.0005, 0.005, 0.05, 0.3)),
-        clock_error=dice.choice((0.0, 0.002, 0.005)),
+        clock_error=dice.choice((0.0, 0.002, 0.01)),
         poll_s=dice.choice((1.0, 2.0)),
         bound_turn=dice.random() < 0.3,
         tiny=dice.random() < 0.3,
+        spool_bytes=dice.choice((64 << 20, 64 << 20, 256 << 10)),
         cancel_in_window=dice.choice((0.0, 0.0, 0.05, 0.2)),
         freeze_in_window=dice.choice((0.0, 0.0, 0.0, 0.08, 0.3)) if deep else 0.0,
-        works=tuple(_works(dice, faults_s, deep=deep)),
-        faults=tuple(_faults(dice, faults_s)),
+        works=tuple(works),
+        faults=tuple(sorted(_faults(dice, faults_s) + _lost_submits(dice, works))),
     )
 
 
@@ -131,6 +137,16 @@ def _faults(dice: random.Random, faults_s: float) -> list[Fault]:
         faults.append(Fault(at, kind, dice.randrange(12), seconds, dice.random()))
         at += dice.expovariate(rate)
     return faults
+
+
+def _lost_submits(dice: random.Random, works: list[Work]) -> list[Fault]:
+    """Nothing comes back from the database just when work is handed in: that it was done, or will be yet."""
+    share = dice.choice((0.0, 0.0, 0.0, 0.5))
+    return [
+        Fault(work.at + 0.02 * dice.random(), "lose", 0, 0.1 + dice.random(), 3.0)
+        for work in works
+        if dice.random() < share
+    ]
 
 
 def _works(dice: random.Random, faults_s: float, *, deep: bool) -> list[Work]:
@@ -199,6 +215,6 @@ def _program(dice: random.Random, noise: float, long: float) -> tuple[str, ...]:
     code = dice.choice((0, 0, 0, 0, 1, 3))
     out = int(dice.expovariate(1 / 2_000)) if dice.random() < noise else 0
     if out and dice.random() < 0.05:
-        out *= 200
+        out *= 200  # a flood: more than a small spool holds
     err = int(dice.expovariate(1 / 300)) if dice.random() < noise else 0
     return ("work", f"{seconds:.3f}", str(code), str(out), str(err))

@@ -15,6 +15,7 @@ _CALM: Final[dict[str, Any]] = {
     "cancel_in_window": 0.0,
     "freeze_in_window": 0.0,
     "clock_error": 0.0,
+    "spool_bytes": 64 << 20,
     "latency_s": 0.0005,
     "servers": 1,
 }

@@ -37,7 +37,7 @@ from tests.sim.invariants import Invariants
 from tests.sim.ledger import Ledger
 from tests.sim.line import Weather
 from tests.sim.loop import Clock, Simulation, Violation, running_process
-from tests.sim.machine_model import SPOOL_BYTES, Machine
+from tests.sim.machine_model import Machine
 from tests.sim.network import Network
 from tests.sim.plan import GIB, Plan
 from tests.sim.server import Server
@@ -89,7 +89,7 @@ class Trial:
         self.invariants = Invariants(
             simulation, self.tables, self.ledger, lost_after_s=plan.lost_after_s
         )
-        self.invariants.spool_cap = SPOOL_BYTES
+        self.invariants.spool_cap = plan.spool_bytes
         self.peace = False
         scheduler = Scheduler(
             suspect_after_s=plan.suspect_after_s,
@@ -180,6 +180,7 @@ class Trial:
         self.simulation.note("peace")
         self.network.heal()
         self.network.refusals = 0.0
+        self.network.mean_latency_s = self.plan.latency_s
         weather = self.weather
         weather.refuse = weather.lose = weather.stall = weather.out_until = 0.0
         for process in self.simulation.processes:
@@ -315,6 +316,9 @@ def _patched(plan: Plan, trial: Trial) -> Generator[None]:
         stack.enter_context(mock.patch.object(uuid7, "_source", Ids(trial.simulation)))
         stack.enter_context(mock.patch.object(replica, "POLL_S", plan.poll_s))
         stack.enter_context(mock.patch.object(proc, "now", _now))
+        stack.enter_context(
+            mock.patch.object(sys.modules[Machine.__module__], "SPOOL_BYTES", plan.spool_bytes)
+        )
         stack.enter_context(mock.patch.object(Link, "send", _watched(trial, Link.send)))
         if plan.tiny:
             for module, name, value in (
