@@ -44,8 +44,9 @@ storm:
 dbfaults:
 	$(BIN)/python -m tests.chaos dbfaults --seconds $(or $(SECONDS_AWAY),60)
 
+# Cuts in network namespaces (root), bad lines through a proxy: make partition SCENARIOS="leader long" ROUNDS=3
 partition:
-	$(BIN)/python -m tests.chaos partition
+	$(BIN)/python -m tests.chaos partition $(SCENARIOS) --rounds $(or $(ROUNDS),1)
 
 # Files, disks, memory and patience used up; PARTS chooses: make exhaust PARTS="body slow"
 exhaust:

@@ -40,8 +40,11 @@ def main() -> int:
     faults.add_argument("--agents", type=int, default=2)
     faults.set_defaults(run=dbfaults.run)
 
-    cuts = kinds.add_parser("partition", help="an agent's network is cut, shorter and longer")
+    cuts = kinds.add_parser("partition", help="lines are cut, in both directions or in one, or bad")
+    names = (*partition.CUTS, *partition.LINES)
+    cuts.add_argument("scenarios", nargs="*", choices=[[], *names], metavar="SCENARIO")
     cuts.add_argument("--tasks", type=int, default=20)
+    cuts.add_argument("--rounds", type=int, default=1)
     cuts.set_defaults(run=partition.run)
 
     full = kinds.add_parser("exhaust", help="files, disks, memory and patience used up")

@@ -52,22 +52,34 @@ def run(
         faults.run(lambda: None)
         submitters.join()
         faulty_s = time.monotonic() - began
-        settled_s = _settle(site, submitters)
-        orphans, orphaned_s = _orphans(site)
-        evidence = _collect(site, submitters, faults, orphans)
-        evidence.write(site.directory)
-        verdict = oracle.judge(evidence)
         report = Report("chaos", seed, site.directory)
+        verdict = harvest(site, report, submitters, faults.supervisor_kills, faults.history)
         report.figure("tasks", sum(plan.width for plan in plans))
         report.figure("jobs", len(plans))
         for what, count in sorted(faults.counts.items()):
             report.figure(what, count)
         report.figure("servers / agents", f"{servers} / {agents}")
         report.figure("under faults for", f"{faulty_s:.0f} s")
-        report.figure("all over after the last fault", f"{settled_s:.1f} s")
-        report.figure("last process gone after", f"{orphaned_s:.1f} s")
         judged(report, verdict)
         return report
+
+
+def harvest(
+    site: Rig,
+    report: Report,
+    submitters: Submitters,
+    supervisor_kills: list[tuple[str, float]],
+    history: list[tuple[float, str]],
+) -> oracle.Verdict:
+    """Once no fault is left: wait for the end of all work, gather the evidence, and judge it."""
+    settled_s = _settle(site, submitters)
+    orphans, orphaned_s = _orphans(site)
+    report.figure("all over after the last fault", f"{settled_s:.1f} s")
+    report.figure("last process gone after", f"{orphaned_s:.1f} s")
+    evidence = _collect(site, submitters, orphans)
+    evidence.supervisor_kills, evidence.history = supervisor_kills, history
+    evidence.write(site.directory)
+    return oracle.judge(evidence)
 
 
 def judged(report: Report, verdict: oracle.Verdict) -> None:
@@ -101,7 +113,7 @@ def _orphans(site: Rig) -> tuple[list[str], float]:
     return found, time.monotonic() - began
 
 
-def _collect(site: Rig, submitters: Submitters, faults: Faults, orphans: list[str]) -> Evidence:
+def _collect(site: Rig, submitters: Submitters, orphans: list[str]) -> Evidence:
     evidence = Evidence(
         submits=submitters.submits,
         jobs=[],
@@ -109,10 +121,9 @@ def _collect(site: Rig, submitters: Submitters, faults: Faults, orphans: list[st
         output={},
         ledger=(site.directory / "ledger").read_text().splitlines(),
         cancelled=submitters.cancelled,
-        supervisor_kills=faults.supervisor_kills,
+        supervisor_kills=[],
         orphans=orphans,
         refused=submitters.refused,
-        history=faults.history,
     )
     with site.client() as client:
         evidence.jobs = [job["id"] for job in client.pages(f"/api/v1/jobs?limit={PAGE}")]
