@@ -59,7 +59,10 @@ def _append_anything(self: Tables, term: int, chunk: Any) -> int:
 
 async def _load_without_fence(self: MemoryStore) -> Any:
     self._unsure = False
-    return await self.line.call(self.tables.load)
+    return await _load_rows(self)
+
+
+_load_rows = MemoryStore.load
 
 
 def _take_anyway(self: Tables, holder: str, *rest: Any) -> Any:
@@ -100,7 +103,11 @@ def _as_if(spec: dict[str, Any]) -> Callable[..., Any]:
     return verdict
 
 
-async def _ack_first(self: Reports, reports: Any, logs_stored: Any = lambda _: False) -> None:
+def _no(*_: object) -> bool:
+    return False
+
+
+async def _ack_first(self: Reports, reports: Any, logs_stored: Any = _no) -> None:
     reports = list(reports)
     for report in reports:
         self._acknowledge(report)
@@ -237,10 +244,6 @@ def _restart_from_zero(self: Stream, offset: int) -> None:
     self.sent = self.acked = 0
 
 
-def _no(*_: object) -> bool:
-    return False
-
-
 def _yes(*_: object) -> bool:
     return True
 
@@ -284,7 +287,7 @@ BUGS: Final[dict[str, Bug]] = {
     "lease taken while it lives": Bug(
         "R-12", [(Tables, "leader", _none), (Tables, "take", _take_anyway)]
     ),
-    "unknown commit not fenced": Bug("I-2 I-4 world", [(MemoryStore, "load", _load_without_fence)]),
+    "unknown commit not fenced": Bug("law-4", [(MemoryStore, "load", _load_without_fence)]),
     "unknown commit believed": Bug("I-2 I-4 world", [(Engine, "_turn", _turn_believes)]),
     # Attempts and what they make of their tasks
     "late result overrides lost": Bug(

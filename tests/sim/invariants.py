@@ -61,6 +61,7 @@ class Invariants:
         self.checked = 0
         tables.on_commit = self.committed
         tables.on_guard = lambda what: self.fail("I-2", f"the database's guard: {what}")
+        tables.on_late = lambda: self.fail("law-4", "a lost commit landed behind the load")
         tables.on_log = self.stored
         ledger.on_started = self.started
         ledger.on_ended = self.ended

@@ -86,6 +86,9 @@ class Tables:
         self.commits = 0
         self.on_commit: Callable[[int, list[Write]], None] = _unheard
         self.on_guard: Callable[[str], None] = _unheard  # our own code asked for what must not be
+        self.on_late: Callable[[], None] = (
+            _unheard  # a write landed behind the read that is to know of it
+        )
         self.on_log: Callable[[int, StreamKey, int, bytes | Gap], None] = _unheard
 
     # --- leadership ---------------------------------------------------------------------------
@@ -348,13 +351,14 @@ class MemoryStore:
         self.term = term
         self._leading = asyncio.Lock()
         self._unsure = False
+        self._reads = 0  # how often the rows have been read again
 
     async def commit(self, delta: Delta) -> None:
         if self._unsure:
             raise StoreUnavailable("the rows must be read again before the next commit")
-        term = self.term
+        term, reads = self.term, self._reads
         try:
-            await self.line.call(lambda: self.tables.commit(term, delta))
+            await self.line.call(lambda: self._land(term, reads, delta))
         except StoreUnavailable:
             self._unsure = True
             raise
@@ -365,7 +369,14 @@ class MemoryStore:
                 term = self.term
                 self.term = await self.line.call(lambda: self.tables.refence(term))
             self._unsure = False
-        return await self.line.call(self.tables.load)
+        rows = await self.line.call(self.tables.load)
+        self._reads += 1
+        return rows
+
+    def _land(self, term: int, reads: int, delta: Delta) -> None:
+        self.tables.commit(term, delta)
+        if reads != self._reads:
+            self.tables.on_late()
 
     async def renew_lease(self) -> None:
         async with self._leading:

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from tests.sim import bugs, trial
-from tests.sim.plan import draw
+from tests.sim.plan import Plan, draw
 from tests.sim.shrink import shrink
 
 SHORT = range(1_000, 1_012)
@@ -19,7 +19,7 @@ def _quiet():
     trial.quiet()
 
 
-def fails(plan):
+def fails(plan: Plan) -> str | None:
     violation = trial.run(plan).violation
     return violation.rule if violation else None
 

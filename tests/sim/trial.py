@@ -381,13 +381,17 @@ def run(plan: Plan, *, history: bool = False) -> Result:
 
 def _bury() -> None:
     """Take the seed's world apart. Its coroutines are closed where they wait, and may complain."""
-    told, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    told, sys.unraisablehook = sys.unraisablehook, _untold
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             gc.collect()
     finally:
         sys.unraisablehook = told
+
+
+def _untold(_: object) -> None:
+    pass
 
 
 def quiet() -> None:
