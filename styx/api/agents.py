@@ -8,7 +8,7 @@ from litestar import Response
 from styx.api import page, route, views
 from styx.api.backend import Backend
 from styx.api.finding import by_reference
-from styx.api.route import CHANGING, FINDING, UNCHANGED, Call, read_query, reference, reply
+from styx.api.route import CHANGING, FINDING, UNCHANGED, Call, read_query, reference, reply, visit
 from styx.core import event
 from styx.core.agent import Agent, AgentState
 from styx.core.attempt import TERMINAL
@@ -66,7 +66,8 @@ class Agents:
 
     async def _wish(self, call: Call, *, drain: bool) -> Response[bytes]:
         agent_id = self._find(call).id
-        await self._backend.engine.post(event.DrainRequested(agent_id, drain))
+        actor = visit(call).actor
+        await self._backend.engine.post(event.DrainRequested(agent_id, drain, actor))
         agent = self._backend.engine.world.agents.get(agent_id)
         if agent is None:
             raise NotFound(f"agent {agent_id} has been forgotten")

@@ -9,6 +9,8 @@ forwarding headers).
 
 import hmac
 import os
+import pwd
+import re
 import socket
 from collections.abc import Mapping
 from typing import Any, Final
@@ -45,6 +47,8 @@ FORWARDING: Final = frozenset(
     }
 )
 
+_TOKEN_ID: Final = re.compile(r"styx_([A-Za-z0-9]{1,32})_")
+
 Headers = Mapping[bytes, bytes]
 
 
@@ -57,13 +61,19 @@ class Guard:
         self._peer = config.auth.peer and is_loopback(server.host) and not behind_proxy
         self._peers = Peers()
         self._uid = os.geteuid()
+        self._peer_actor = f"peer:{_user(self._uid)}"
+        named = _TOKEN_ID.match(token)
+        self._token_actor = f"token:{named[1] if named else 'configured'}"
         self._secure = behind_proxy
         self._cors_origins = frozenset(server.cors_origins)
         names = (server.host, socket.gethostname(), *server.allowed_hosts)
         self._hosts = frozenset(name.lower() for name in names)
 
-    def admit(self, scope: Scope, headers: Headers) -> None:
-        """Let the request pass. Raises: Forbidden, for where it comes from; Unauthenticated."""
+    def admit(self, scope: Scope, headers: Headers) -> str:
+        """Let the request pass; return who asks, as the audit trail has it.
+
+        Raises: Forbidden, for where it comes from; Unauthenticated.
+        """
         host = _hostname(headers.get(b"host", b"").decode("latin-1"))
         if not self._knows(host):
             raise Forbidden(
@@ -76,8 +86,10 @@ class Guard:
             # Of different lengths or not: the time taken says nothing about the right one.
             if not hmac.compare_digest(token, self._token):
                 raise Unauthenticated("the token is not valid here", hint=_HINT)
-        elif not self._is_peer(scope, headers, host):
+            return self._token_actor
+        if not self._is_peer(scope, headers, host):
             raise Unauthenticated("a token is needed", hint=_HINT)
+        return self._peer_actor
 
     def cors_origin(self, headers: Headers) -> bytes | None:
         """The request's origin, if it is a foreign one that the configuration lets read answers."""
@@ -124,6 +136,13 @@ class Guard:
         ):
             return False
         return self._peers.uid(client, server) == self._uid
+
+
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 _HINT: Final = (

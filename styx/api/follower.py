@@ -14,7 +14,7 @@ import structlog
 from styx import __version__
 from styx.api import forward, problems
 from styx.api.asgi import Application, Headers, Receive, Scope, Send
-from styx.api.gate import Visit, reject, respond
+from styx.api.gate import HOP, Visit, reject, respond
 from styx.api.health import SERVICE
 from styx.api.sockets import AgentSocket
 from styx.engine import session
@@ -24,8 +24,6 @@ from styx.kit import supervise
 from styx.wire import agent as wire
 from styx.wire import http
 
-# What has it is not sent on once more: two that err never play ball.
-HOP: Final = b"x-styx-forwarded"
 ASKED: Final = frozenset(
     {
         b"accept",
@@ -107,7 +105,11 @@ class Follower:
         visit.stay()  # it only waits; and asks anew when the leader changes
         body = await _body(receive)
         asked = [(name, value) for name, value in headers if name in ASKED]
-        asked += [(HOP, b"1"), (b"x-request-id", visit.request_id.encode()), self._bearer]
+        asked += [
+            (HOP, visit.actor.encode()),
+            (b"x-request-id", visit.request_id.encode()),
+            self._bearer,
+        ]
         target = scope["raw_path"] + (b"?" + query if (query := scope["query_string"]) else b"")
 
         async def relay() -> None:

@@ -28,6 +28,9 @@ BUSY_LIMIT: Final = 512  # requests being worked on; beyond, 503
 OPEN_LIMIT: Final = 8_192  # with those that only wait or stream, and all WebSockets; beyond, 503
 LINGER_S: Final = 2.0  # for a refused body to end, so that its sender reads the refusal
 
+# Who asked the replica that sends this on. What has it is not sent on once more: two that err never play ball.
+HOP: Final = b"x-styx-forwarded"
+_ACTOR: Final = re.compile(r"[A-Za-z0-9:._-]{1,64}")
 ENCODED_SLASH: Final = "%2F"  # in the path of a request, once it is here
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _NOSNIFF: Final = (b"x-content-type-options", b"nosniff")
@@ -47,6 +50,7 @@ class Visit:
 
     def __init__(self, gate: "Gate", request_id: str) -> None:
         self.request_id = request_id
+        self.actor = ""  # who asks, once the guard has let them in
         self.answered = False
         self._gate = gate
         self._busy = False
@@ -110,7 +114,7 @@ class Gate:
             await send(message)
 
         try:
-            self._check(scope, headers)
+            self._check(visit, scope, headers)
             size = self._body_size(scope, headers)
             with self._holding(visit, size):
                 if size:
@@ -152,14 +156,14 @@ class Gate:
         visit = Visit(self, _request_id(headers))
         scope.setdefault("state", {})["visit"] = visit
         try:
-            self._check(scope, headers)
+            self._check(visit, scope, headers)
         except StyxError as error:
             await reject(receive, send, error, visit)
             return
         with self._holding(visit, 0):
             await self._app(scope, receive, send)
 
-    def _check(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
+    def _check(self, visit: Visit, scope: Scope, headers: dict[bytes, bytes]) -> None:
         """Raises: Forbidden, Unauthenticated, HttpVersion, Overloaded."""
         if scope["http_version"] not in {"1.0", "1.1"}:
             raise problems.HttpVersion(f"not HTTP/{scope['http_version']}")
@@ -167,7 +171,9 @@ class Gate:
             return
         preflight = scope.get("method") == "OPTIONS" and self._guard.cors_origin(headers)
         if not preflight:  # a browser sends it without a credential
-            self._guard.admit(scope, headers)
+            actor = self._guard.admit(scope, headers)
+            said = headers.get(HOP, b"").decode("latin-1")
+            visit.actor = f"{said} by {actor}" if _ACTOR.fullmatch(said) else actor
         if self._open >= OPEN_LIMIT or self.busy >= BUSY_LIMIT:
             raise problems.Overloaded(f"{self.busy} requests are being worked on already")
 

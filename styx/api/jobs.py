@@ -73,7 +73,7 @@ class Jobs:
         body = await call.body()
         key = submit.key_of(call, body)
         spec = await submit.checked(body, form.check_job)
-        return _submitted(await submit.submit(self._backend, spec, key))
+        return _submitted(await submit.submit(self._backend, spec, key, actor=visit(call).actor))
 
     @route.get(PATH, "listJobs", list[http.JobView], also=UNCHANGED, query=JobsQuery)
     async def browse(self, call: Call) -> Response[bytes]:
@@ -128,7 +128,8 @@ class Jobs:
         job = await self._find(await finding.job_id(self._backend, reference(call)))
         over = job.state in TERMINAL
         if not over:
-            await self._backend.engine.post(event.CancelRequested(job_id=job.id, force=force))
+            asked = event.CancelRequested(job_id=job.id, force=force, actor=visit(call).actor)
+            await self._backend.engine.post(asked)
             job = await self._find(job.id)
         status = "cancelling" if job.state is JobState.RUNNING else str(job.state)
         return reply(http.CancelAccepted(job.id, status), 200 if over else 202)
@@ -155,7 +156,10 @@ class Jobs:
             raise Conflict(f"the job {job.name} is not over", hint=hint)
         specs = await self._backend.query.job_specs(job.id)
         left = [again.Left(row, await self._not_succeeded(job.id, row)) for row in specs]
-        return _submitted(await submit.submit(self._backend, again.of_job(job, left), key))
+        spec, actor = again.of_job(job, left), visit(call).actor
+        return _submitted(
+            await submit.submit(self._backend, spec, key, actor=actor, retry_of=job.id)
+        )
 
     async def _not_succeeded(self, job_id: JobId, row: SpecRows) -> Sequence[int]:
         width = row.spec.width

@@ -14,6 +14,7 @@ from styx import __version__
 from styx.api import problems, route
 from styx.api.agents import Agents
 from styx.api.asgi import Application
+from styx.api.audit import Audit
 from styx.api.auth import Guard
 from styx.api.backend import Backend
 from styx.api.events import Events
@@ -41,6 +42,7 @@ def application(backend: Backend) -> Application:
         Agents(backend),
         Logs(backend),
         Events(backend),
+        Audit(backend),
         schema,
     )
     routes = [declared for part in parts for declared in route.of(part)]

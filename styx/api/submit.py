@@ -83,7 +83,9 @@ async def _earlier(backend: Backend, key: Key) -> Made | None:
     return Made(job.id, await _groups(backend, job.id), [], repeated=True)
 
 
-async def submit(backend: Backend, spec: JobSpec, key: Key) -> Made:
+async def submit(
+    backend: Backend, spec: JobSpec, key: Key, *, actor: str, retry_of: str = ""
+) -> Made:
     """Return once the job is durable. A key is not looked up first: that it was used is seen by the
     scheduler while its job lives, and by the database ever after, and most keys are new.
 
@@ -97,6 +99,8 @@ async def submit(backend: Backend, spec: JobSpec, key: Key) -> Made:
         project=PROJECT,
         idem_key=key.text,
         body_sha256=key.sha256,
+        actor=actor,
+        retry_of=retry_of,
     )
     try:
         answer = await backend.engine.post(submitted)

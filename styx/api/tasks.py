@@ -63,7 +63,7 @@ class Tasks:
         body = await call.body()
         key = submit.key_of(call, body)
         spec = await submit.checked(body, _read)
-        made = await submit.submit(self._backend, spec, key)
+        made = await submit.submit(self._backend, spec, key, actor=visit(call).actor)
         answers = [_submitted(group) for group in made.groups]
         answers[0].warnings = made.warnings
         is_list = body.lstrip()[:1] == b"["
@@ -121,7 +121,8 @@ class Tasks:
         task, attempts = await self._find(await finding.task_id(self._backend, reference(call)))
         over = task.state in TERMINAL
         if not over:
-            await self._backend.engine.post(event.CancelRequested((task.id,), force=force))
+            asked = event.CancelRequested((task.id,), force=force, actor=visit(call).actor)
+            await self._backend.engine.post(asked)
             task, attempts = await self._find(task.id)
         view = views.task(task, attempts, self._backend.engine.world.agents)
         return reply(http.CancelAccepted(task.id, view.status), 200 if over else 202)
@@ -142,7 +143,10 @@ class Tasks:
         """
         key = submit.key_of(call, b"")
         task, _ = await self._find(await finding.task_id(self._backend, reference(call)))
-        made = await submit.submit(self._backend, again.of_task(task), key)
+        actor = visit(call).actor
+        made = await submit.submit(
+            self._backend, again.of_task(task), key, actor=actor, retry_of=task.id
+        )
         return reply(_submitted(made.groups[0]), made.status)
 
     @route.get(f"{PATH}/{{id}}/explain", "explainTask", http.Explanation, refuses=FINDING)

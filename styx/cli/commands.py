@@ -21,6 +21,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "tasks": ("styx.cli.lists:tasks", "List tasks"),
         "jobs": ("styx.cli.lists:jobs", "List jobs"),
         "events": ("styx.cli.events:events", "What happened, as it happens"),
+        "audit": ("styx.cli.audit:audit", "Who asked for what: submits, cancels, drains, agents"),
         "explain": ("styx.cli.events:explain", "Why a task is not running yet, or how it ended"),
     },
     "Machines": {

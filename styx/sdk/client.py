@@ -192,6 +192,16 @@ class Styx:
         """Changes as they happen, without end; goes on after `last_id`, also over broken lines."""
         return streams.changes(self._transport, f"{BASE}/events", last_id=last_id)
 
+    def audit(self, *, since: int = 0) -> Iterator[wire.AuditView]:
+        """Who asked for what, from there on, the oldest first."""
+        while True:
+            query: Query = {"since": str(since), "limit": PAGE}
+            rows = self._read(list[wire.AuditView], "/audit", query=query)
+            yield from rows
+            if len(rows) < PAGE:
+                return
+            since = rows[-1].seq
+
     # --- the client itself ------------------------------------------------------------------------
 
     def another(self) -> Self:

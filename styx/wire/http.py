@@ -225,6 +225,20 @@ class HistoryView(msgspec.Struct):
     detail: str
 
 
+class AuditView(msgspec.Struct):
+    """One entry of the audit trail; `text` is what was hashed."""
+
+    seq: int
+    at: datetime
+    actor: str  # token:ID, peer:USER, agent:ID, or styx itself
+    action: str  # job.submit, job.retry, job.cancel, task.cancel, agent.drain, agent.resume, …
+    object_id: str
+    detail: str
+    prev: str  # the hash of the entry before
+    hash: str
+    text: str
+
+
 class FeedEvent(msgspec.Struct):
     """A change, as /api/v1/events streams it; resume with its `id` as Last-Event-ID.
 
