@@ -402,3 +402,4 @@ def quiet() -> None:
         cache_logger_on_first_use=True,
     )
     gc.collect()
+    gc.freeze()  # what is loaded now stays: each seed's burial need not look at it
