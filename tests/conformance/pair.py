@@ -7,7 +7,7 @@ the other one `MemoryLine`: what is cut here is cut there.
 import contextlib
 import itertools
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
@@ -15,13 +15,14 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 import asyncpg
 import msgspec
+import pytest
 
 from styx.config import Logs
 from styx.core.audit import Entry, Link
 from styx.core.delta import Delta
 from styx.core.ids import AttemptKey
 from styx.errors import StoreError, StoreUnavailable, StyxError
-from styx.store import pool, rows
+from styx.store import breaker, leader, pool, rows
 from styx.store.election import Election
 from styx.store.exchange import Chunk, Leader, LiveRows
 from styx.store.logs import LogFiles
@@ -33,6 +34,7 @@ from tests.support.postgres import ROWS
 
 T = TypeVar("T")
 NAMES: Final = ("a", "b")
+PATIENCE_S: Final = 60.0  # of everything that a clock would end
 GUARDED: Final = ("jobs", "specs", "tasks", "attempts", "agents")
 # What Postgres may say instead of doing it, each at the commit: serialization failure, deadlock, no lock,
 # cancelled, disk full, read-only.
@@ -134,12 +136,23 @@ class Site(NamedTuple):
     directory: Path
 
 
+@contextlib.contextmanager
+def _patience() -> Generator[None]:
+    """A machine that is busy with other things breaks no line: only a fate does."""
+    names = ((pool, "ACQUIRE_S"), (pool, "CONNECT_S"), (breaker, "QUIET_S"), (leader, "TTL_S"))
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name in names:
+            patch.setattr(module, name, PATIENCE_S)
+        yield
+
+
 @asynccontextmanager
 async def opened(url: str, directory: Path) -> AsyncGenerator[Site]:
     """On a database of this version's schema, which is not used for anything else after."""
     parts = urlsplit(url)
     socket = Path(parse_qs(parts.query)["host"][0]) / ".s.PGSQL.5432"
     async with AsyncExitStack() as stack:
+        stack.enter_context(_patience())
         admin = await _driver.connect(url)
         stack.push_async_callback(admin.close)
         await admin.execute(FAULTS)
@@ -149,7 +162,8 @@ async def opened(url: str, directory: Path) -> AsyncGenerator[Site]:
             line = lines[name] = await stack.enter_async_context(cut.listening(socket))
             pools[name] = await Pools.open(
                 f"postgresql://{quote(parts.username or '')}@127.0.0.1:{line.port}{parts.path}"
-                "?sslmode=disable"
+                "?sslmode=disable",
+                statement_timeout_s=PATIENCE_S,
             )
             stack.push_async_callback(pools[name].close)
         yield Site(admin, lines, pools, directory)
