@@ -58,7 +58,9 @@ class Client:
     async def _submit(self, number: int, work: Work) -> None:
         idem_key = f"key-{number}"
         made = await self._asked(
-            lambda backend: submit.submit(backend, work.spec, submit.Key(idem_key, "sha"))
+            lambda backend: submit.submit(
+                backend, work.spec, submit.Key(idem_key, "sha"), actor="user:sim"
+            )
         )
         self._invariants.acknowledged(idem_key, made.job_id)
         if work.cancel_after is None:
