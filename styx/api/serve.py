@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import resource
 import socket
 from typing import Any, Final, Protocol, cast
 
@@ -19,6 +20,7 @@ BACKLOG: Final = 4_096  # connections not yet accepted; hypercorn's 100 drops a 
 KEEP_ALIVE_S: Final = 75.0  # also bounds an unfinished head; longer than the 60 s of common proxies
 HEAD_BYTES: Final = 32 << 10
 REQUESTS_PER_CONNECTION: Final = 1 << 30  # hypercorn closes after 1,000, under the client's feet
+HEADROOM: Final = 64  # descriptors that no connection may take: for the database and stored logs
 CANCEL_S: Final = 0.5  # after the graceful time, for what hypercorn itself has to put away
 
 
@@ -31,7 +33,15 @@ class Server(Application, Protocol):
 class _Connection(TCPServer):
     """One that is closed as soon as its client has: hypercorn itself keeps the descriptor of a connection
     that has ended until it would have been too idle, and few clients a second were too many.
+
+    One that would take a descriptor which the server itself needs is closed at once.
     """
+
+    async def run(self) -> None:
+        if _spare(self.writer.get_extra_info("socket").fileno()):
+            await super().run()
+        else:
+            self.writer.transport.abort()
 
     async def _read_data(self) -> None:
         await super()._read_data()
@@ -41,6 +51,18 @@ class _Connection(TCPServer):
         if isinstance(event, Updated) and event.idle and self.reader.at_eof():
             return
         await super().protocol_send(event)
+
+
+def _spare(descriptor: int) -> bool:
+    """Whether a connection may have it. The limit is raised only when that is needed, since an agent and
+    a Postgres of ours inherit it.
+    """
+    for _ in range(2):
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft == resource.RLIM_INFINITY or descriptor < soft - HEADROOM:
+            return True
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return False
 
 
 hypercorn.asyncio.run.TCPServer = _Connection  # pyright: ignore[reportPrivateImportUsage]: no other way in

@@ -1,11 +1,14 @@
 """The seam to the HTTP server: what it does with connections."""
 
 import asyncio
+import contextlib
+import resource
 from typing import Any
 
 import psutil
 import pytest
 
+from styx.api import serve
 from tests.api.conftest import serving
 
 VISITS = 10  # more than the loop opens for itself with the first
@@ -43,3 +46,25 @@ async def test_a_connection_that_its_client_has_closed_keeps_no_descriptor(said:
         async with asyncio.timeout(30):
             while psutil.Process().num_fds() >= before + VISITS:
                 await asyncio.sleep(0.02)
+
+
+async def test_the_last_descriptors_are_not_for_connections(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They are the database's and the stored logs'."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    async with serving(App()) as (url, _):
+        host, _, port = url.removeprefix("http://").partition(":")
+        answers: list[bytes] = []
+        for headroom in (serve.HEADROOM, limits[1]):
+            monkeypatch.setattr(serve, "HEADROOM", headroom)
+            reader, writer = await asyncio.open_connection(host, int(port))
+            writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            answer = b""
+            with contextlib.suppress(ConnectionError):
+                answer = await reader.read()
+            answers.append(answer)
+            writer.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert answers[0].startswith(b"HTTP/1.1 200")
+    assert answers[1] == b""
