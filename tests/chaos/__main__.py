@@ -3,9 +3,10 @@
 import argparse
 import secrets
 import sys
+import traceback
 from pathlib import Path
 
-from tests.chaos import campaign, dbfaults, exhaust, oracle, partition, storm
+from tests.chaos import campaign, dbfaults, exhaust, oracle, partition, rig, storm
 from tests.chaos.evidence import Evidence
 from tests.chaos.report import Report
 
@@ -66,7 +67,15 @@ def main() -> int:
     run, kind = given.pop("run"), given.pop("kind")
     sys.stdout.write(f"{kind} --seed {given['seed']}\n")
     sys.stdout.flush()
-    report: Report = run(**given)
+    try:
+        report: Report = run(**given)
+    except (AssertionError, OSError):
+        traceback.print_exc()
+        sys.stdout.write(
+            f"{kind}: FAILED, not carried through; repeat with --seed {given['seed']}\n"
+        )
+        sys.stdout.write(f"evidence: below {rig.RUNS}\n")
+        return 1
     return report.finish()
 
 

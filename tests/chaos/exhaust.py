@@ -55,8 +55,6 @@ def run(
         if part.endswith("disk") and (why := floods.no_disks()):
             sys.stdout.write(f"… {part}: skipped, {why}\n")
             continue
-        sys.stdout.write(f"… {part}\n")
-        sys.stdout.flush()
-        with rig.running(f"exhaust-{seed}/{part}", seed, "") as site:
+        with report.part(part), rig.running(f"exhaust-{seed}/{part}", seed, "") as site:
             PARTS[part](site, report, sizes)
     return report

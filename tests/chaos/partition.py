@@ -51,16 +51,18 @@ def run(*, seed: int, scenarios: Sequence[str], tasks: int, rounds: int) -> Repo
     why = network.missing()
     for number in range(rounds):
         for name in scenarios or (*CUTS, *LINES):
-            sys.stdout.write(f"… {name}\n")
-            sys.stdout.flush()
-            sizes = Sizes(tasks, seed + number)
-            kind = f"partition-{seed}/{number}-{name}"
-            if name in LINES:
-                with rig.running(kind, seed, badlines.SETTINGS) as site:
-                    LINES[name](site, report, sizes)
-            elif why:
-                report.figure(f"{name}: skipped", why)
-            else:
-                with network.made() as net, rig.running(kind, seed, cuts.SETTINGS) as site:
-                    CUTS[name](site, net, report, sizes)
+            if name in CUTS and why:
+                sys.stdout.write(f"… {name}: skipped, {why}\n")
+                continue
+            with report.part(name):
+                _one(report, name, f"partition-{seed}/{number}-{name}", Sizes(tasks, seed + number))
     return report
+
+
+def _one(report: Report, name: str, kind: str, sizes: Sizes) -> None:
+    if name in LINES:
+        with rig.running(kind, sizes.dice_seed, badlines.SETTINGS) as site:
+            LINES[name](site, report, sizes)
+    else:
+        with network.made() as net, rig.running(kind, sizes.dice_seed, cuts.SETTINGS) as site:
+            CUTS[name](site, net, report, sizes)

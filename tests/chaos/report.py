@@ -1,8 +1,12 @@
 """What a run says at its end: its figures, its promises, and where its evidence is if one was broken."""
 
 import shutil
+import subprocess
 import sys
-from collections.abc import Sequence
+import time
+import traceback
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -34,6 +38,19 @@ class Report:
         )
         if not kept:
             self._broken.append(f"{what}: {value:.2f} {unit}, and {most:g} {unit} are allowed")
+
+    @contextmanager
+    def part(self, name: str) -> Generator[None]:
+        """One of several: if it cannot be carried through, that is a broken promise, and the next begins."""
+        sys.stdout.write(f"… {name}\n")
+        sys.stdout.flush()
+        began = time.monotonic()
+        try:
+            yield
+        except (AssertionError, OSError, subprocess.CalledProcessError) as error:
+            traceback.print_exc()
+            self.promise(f"{name}: carried through", [f"{error!r}"])
+        self.figure(f"{name}: took", f"{time.monotonic() - began:.0f} s")
 
     @property
     def kept(self) -> bool:

@@ -215,6 +215,7 @@ class Rig:
             "STYX_TOKEN": self.token,
             "PYTHONPATH": str(ROOT),
             "NO_COLOR": "1",
+            "STYX_DEBUG": "1",  # a bug shows where it is
         }
 
     @property
