@@ -151,6 +151,7 @@ class Engine:
 
     async def run(self) -> None:
         """Turn until stopped. Raises: ExceptionGroup of StaleWrite (deposed) or of a bug."""
+        self._look_first()
         try:
             await supervise.until_first_ends(
                 turns=self._turns,
@@ -241,10 +242,7 @@ class Engine:
                 self.world = _world(rows)
                 self.feed.reset()
             self.healthy = True
-            # Who fell silent meanwhile is known before anything is placed with it (R-23).
-            loop = asyncio.get_running_loop()
-            found = self._detector.look(self.world.agents, self.monotonic())
-            self._inbox.extend((fact, loop.create_future()) for fact in found)
+            self._look_first()
             self.links.broadcast(wire.Resume())
             self.links.redrive(older_than_s=0.0)
             self._timers.look()
@@ -257,6 +255,12 @@ class Engine:
             # What cannot be committed now is found again by the next look.
             await asyncio.gather(*map(self.post, found), return_exceptions=True)
             await asyncio.sleep(PERIOD_S)
+
+    def _look_first(self) -> None:
+        """Who is not there, or fell silent, is known before anything is placed with it (R-23)."""
+        loop = asyncio.get_running_loop()
+        found = self._detector.look(self.world.agents, self.monotonic())
+        self._inbox.extend((fact, loop.create_future()) for fact in found)
 
     def _fail_inbox(self, error: StoreUnavailable) -> None:
         _fail(list(self._inbox), error)
