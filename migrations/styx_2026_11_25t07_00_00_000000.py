@@ -15,7 +15,8 @@ DESCRIPTION = "the audit trail"
 KEPT = 1_000_000  # rows; a third of a gigabyte
 SLICE = 1_000  # rows, after each of which the oldest are forgotten
 
-# Only the leader calls it, in a statement that holds the fence: the chain has one writer at a time.
+# Only the leader calls it, in a statement that holds the fence. The lock is for the leader's own sake: big jobs
+# are committed beside its turns.
 CHANGES = f"""
 CREATE TABLE audit (
     seq bigint PRIMARY KEY,
@@ -30,6 +31,7 @@ DECLARE
     hashes text[];
     told text;
 BEGIN
+    PERFORM pg_advisory_xact_lock(7308907);
     SELECT a.seq, ARRAY[a.hash] INTO number, hashes FROM audit a ORDER BY a.seq DESC LIMIT 1;
     number := coalesce(number, 0);
     hashes := coalesce(hashes, ARRAY[repeat('0', 64)]);

@@ -71,7 +71,9 @@ class Agent(msgspec.Struct, frozen=True, kw_only=True):
     address: str = ""  # where gang members reach it
     capacity: Capacity = Capacity()
     labels: dict[str, str] = {}
-    drain: bool = False  # the operator's wish; survives reconnects
+    drain: bool = False  # the operator's wish, or what its rejects led to; survives reconnects
+    rejects: int = 0  # in a row of them that is not over: see `policy.REJECTS_ALLOWED`
+    rejects_since: datetime | None = None
     joined_at: datetime
     changed_at: datetime
     version: int = 0

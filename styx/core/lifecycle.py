@@ -77,17 +77,19 @@ def exited(draft: Draft, event: AttemptExited) -> None:
     )
 
 
-def voided(draft: Draft, event: AttemptVoided) -> None:
+def voided(draft: Draft, event: AttemptVoided) -> Attempt | None:
+    """Returns what was rejected; None where nothing was, or nothing could have been."""
     attempt = _of(draft, event.key, event.agent_id)
     if attempt is None or attempt.state in TERMINAL:
-        return
+        return None
     if attempt.state is AttemptState.RUNNING:
         # It was seen running, so "never started" cannot be true: the agent's memory is damaged.
         lose(draft, attempt, Reason.STATE_LOST)
-        return
+        return None
     exit_ = Exit(reason=event.reason, detail=event.detail)
     rejected = replace(attempt, exit=exit_, logs_complete=True)
     end(draft, rejected, AttemptState.REJECTED, event.reason)
+    return rejected
 
 
 def logs_stored(draft: Draft, event: LogsStored) -> None:
@@ -237,6 +239,7 @@ def _advance(draft: Draft, task: Task, attempt: Attempt, mates: list[Attempt]) -
         reason=ruling.reason,
         user_failures=task.user_failures + ruling.user_failures,
         infra_failures=task.infra_failures + ruling.infra_failures,
+        deaths=task.deaths + ruling.deaths,
     )
     if ruling.state is TaskState.READY:
         draft.put_task(_ready_again(draft, counted, ruling))

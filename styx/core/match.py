@@ -5,6 +5,7 @@ from collections import Counter
 import msgspec
 
 from styx.core.agent import Agent, AgentState
+from styx.core.policy import REJECTS_ALLOWED
 from styx.core.room import Room, model_matches
 from styx.core.spec import Requirements
 
@@ -55,7 +56,8 @@ def why_not_now(wanted: Requirements, agent: Agent, room: Room) -> Mismatch | No
         case AgentState.READY:
             pass
         case AgentState.DRAINING:
-            return Mismatch("agent_draining", "is draining", passing=True)
+            why = f": it rejected {agent.rejects} tasks" if agent.rejects >= REJECTS_ALLOWED else ""
+            return Mismatch("agent_draining", f"is draining{why}", passing=True)
         case _:
             return Mismatch("agent_not_ready", f"is {agent.state}", passing=True)
     if room.fits(wanted):

@@ -5,18 +5,26 @@ from typing import Final
 
 import msgspec
 
-from styx.core.attempt import Attempt, AttemptState
+from styx.core.attempt import Attempt, AttemptState, StopReason
 from styx.core.spec import Delivery, Requirements
 from styx.core.task import Reason, Task, TaskState
 
 GPU_WEIGHT_CPUS: Final = 8  # what a GPU counts in fair share: the cores usually rented beside one
 REJECT_BACKOFF_S: Final = 1.0  # an agent that refused keeps refusing for a while
+# An agent that rejects so often within the window, once a second at most, gets no more work until somebody
+# looks at it (D-5): a burst has one cause, but what goes on would go on for ever.
+REJECTS_ALLOWED: Final = 5
+REJECTS_WINDOW_S: Final = 600.0
+POISON_DEATHS: Final = 3  # a task whose machines die under it is given no more of them (D-5)
 
 SCATTER: Final = 2_654_435_761  # Knuth's multiplier: neighbouring ids fall far apart
 
 # Ends for which the machine is to blame: they cost an infra retry, never one of the user's.
 _INFRA: Final = frozenset(
     {Reason.EXIT_STATUS_LOST, Reason.AGENT_REBOOTED, Reason.AGENT_REPLACED, Reason.STATE_LOST}
+)
+_DEATHS: Final = frozenset(
+    {Reason.AGENT_SILENT, Reason.AGENT_REBOOTED, Reason.STATE_LOST, Reason.EXIT_STATUS_LOST}
 )
 
 
@@ -36,6 +44,7 @@ class Verdict(msgspec.Struct, frozen=True):
     delay_s: float = 0.0
     user_failures: int = 0  # to add
     infra_failures: int = 0  # to add
+    deaths: int = 0  # to add
 
 
 def verdict(task: Task, attempt: Attempt, policy: Policy) -> Verdict:
@@ -47,7 +56,9 @@ def verdict(task: Task, attempt: Attempt, policy: Policy) -> Verdict:
             return Verdict(TaskState.CANCELLED, attempt.reason)
         case AttemptState.REJECTED:
             if task.cancel_at:
-                return Verdict(TaskState.CANCELLED, Reason.CANCELLED)
+                failed_fast = attempt.stop_reason is StopReason.FAIL_FAST
+                reason = Reason.FAIL_FAST if failed_fast else Reason.CANCELLED
+                return Verdict(TaskState.CANCELLED, reason)
             return Verdict(TaskState.READY, Reason.NONE, REJECT_BACKOFF_S)
         case AttemptState.PREEMPTED:
             return _infra(task, attempt, TaskState.FAILED, 0.0)
@@ -64,9 +75,12 @@ def _infra(task: Task, attempt: Attempt, final: TaskState, delay_s: float) -> Ve
         return Verdict(TaskState.CANCELLED, Reason.LOST_DURING_CANCEL, infra_failures=1)
     if task.spec.delivery is Delivery.AT_MOST_ONCE:
         return Verdict(TaskState.LOST, attempt.reason, infra_failures=1)
+    deaths = int(attempt.started_at is not None and attempt.reason in _DEATHS)
+    if deaths and task.deaths + deaths >= POISON_DEATHS:
+        return Verdict(TaskState.FAILED, Reason.POISON, infra_failures=1, deaths=deaths)
     if task.infra_failures >= task.spec.infra_retries:
-        return Verdict(final, attempt.reason, infra_failures=1)
-    return Verdict(TaskState.READY, attempt.reason, delay_s, infra_failures=1)
+        return Verdict(final, attempt.reason, infra_failures=1, deaths=deaths)
+    return Verdict(TaskState.READY, attempt.reason, delay_s, infra_failures=1, deaths=deaths)
 
 
 def _failed(task: Task, attempt: Attempt, policy: Policy) -> Verdict:

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from styx.core import lifecycle
+from styx.core import lifecycle, policy
 from styx.core.agent import Agent, AgentState
 from styx.core.attempt import TERMINAL, Attempt, AttemptState, StopReason
 from styx.core.draft import Draft
@@ -48,6 +48,8 @@ def connected(draft: Draft, event: AgentConnected) -> Welcomed:
         capacity=event.capacity,
         labels=event.labels,
         drain=before.drain if before else False,
+        rejects=before.rejects if before else 0,
+        rejects_since=before.rejects_since if before else None,
         joined_at=before.joined_at if before else draft.now,
         changed_at=draft.now,
     )
@@ -124,12 +126,36 @@ def drain(draft: Draft, event: DrainRequested) -> Missing | None:
         return Missing("agent")
     if agent.drain == event.drain:
         return None
-    wished = replace(agent, drain=event.drain)
-    if agent.state in {AgentState.READY, AgentState.DRAINING}:
+    _wish(draft, replace(agent, rejects=0, rejects_since=None), drain=event.drain)
+    return None
+
+
+def voided(draft: Draft, event: AttemptVoided) -> None:
+    """What is rejected costs the task nothing; who rejects time and again is given no more (D-5)."""
+    rejected = lifecycle.voided(draft, event)
+    agent = draft.agent(event.agent_id)
+    if rejected is None or agent is None or not _blamed(rejected, event.reason):
+        return
+    since = agent.rejects_since
+    passed_s = (draft.now - since).total_seconds() if since else policy.REJECTS_WINDOW_S
+    if passed_s >= policy.REJECTS_WINDOW_S:
+        draft.put_agent(replace(agent, rejects=1, rejects_since=draft.now))
+    elif passed_s >= agent.rejects:  # at most one a second
+        agent = replace(agent, rejects=agent.rejects + 1)
+        _wish(draft, agent, drain=agent.drain or agent.rejects >= policy.REJECTS_ALLOWED)
+
+
+def _wish(draft: Draft, agent: Agent, *, drain: bool) -> None:
+    wished = replace(agent, drain=drain)
+    if agent.state in {AgentState.READY, AgentState.DRAINING} and agent.drain != drain:
         _settle_in(draft, wished)
     else:
         draft.put_agent(wished)
-    return None
+
+
+def _blamed(rejected: Attempt, reason: Reason) -> bool:
+    """Not for what was stopped before it began, or came while the agent stood still."""
+    return rejected.stop_reason is StopReason.NONE and reason is not Reason.STALE_ASSIGN
 
 
 def _in_session(
@@ -157,7 +183,7 @@ def _apply(draft: Draft, agent: Agent, known: Known) -> None:
             lifecycle.started(draft, AttemptStarted(known.key, agent.id))
         case AttemptState.REJECTED:
             reason = known.exit.reason if known.exit else Reason.NONE
-            lifecycle.voided(draft, AttemptVoided(known.key, agent.id, reason))
+            voided(draft, AttemptVoided(known.key, agent.id, reason))
         case _:
             if known.exit:
                 lifecycle.exited(draft, AttemptExited(known.key, agent.id, known.exit))

@@ -29,15 +29,37 @@ def step(world: World, events: Sequence[ev.Event], now: datetime, policy: Policy
     draft = Draft(world, now, policy)
     _keep_time(draft)
     for event in events:
-        answer = _take(draft, event)
-        draft.delta.answers.append(answer)
-        told = audit.entry(event, answer, world.agents, now)
-        if told is not None:
-            draft.delta.audit.append(told)
+        _answer(draft, event)
     lifecycle.sweep(draft)
     dag.settle(draft)
     place.place(draft)
     return draft.delta
+
+
+def prepare(event: ev.JobSubmitted, now: datetime, policy: Policy) -> Delta:
+    """The rows of a job alone, of no world and placed nowhere: for `World.admit`."""
+    draft = Draft(World(), now, policy)
+    _answer(draft, event)
+    return draft.delta
+
+
+def known(world: World, event: ev.JobSubmitted) -> ev.AlreadySubmitted | None:
+    """Of a live job with its idempotency key, what a submission is answered."""
+    job_id = world.by_key.get((event.project, event.idem_key)) if event.idem_key else None
+    return ev.AlreadySubmitted(job_id, world.jobs[job_id].body_sha256) if job_id else None
+
+
+def accepted(world: World, event: ev.JobSubmitted, now: datetime, policy: Policy) -> ev.Accepted:
+    """The answer to a job that was prepared, as things stand."""
+    return ev.Accepted(event.job_id, _warnings(Draft(world, now, policy), event))
+
+
+def _answer(draft: Draft, event: ev.Event) -> None:
+    answer = _take(draft, event)
+    draft.delta.answers.append(answer)
+    told = audit.entry(event, answer, draft.world.agents, draft.now)
+    if told is not None:
+        draft.delta.audit.append(told)
 
 
 def _take(draft: Draft, event: ev.Event) -> ev.Answer:
@@ -67,7 +89,7 @@ def _take(draft: Draft, event: ev.Event) -> ev.Answer:
         case ev.AttemptExited():
             return lifecycle.exited(draft, event)
         case ev.AttemptVoided():
-            return lifecycle.voided(draft, event)
+            return roster.voided(draft, event)
         case ev.LogsStored():
             return lifecycle.logs_stored(draft, event)
         case ev.Ticked():

@@ -92,6 +92,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     attempt: int = 0  # number of the current or last try; 0 before the first
     user_failures: int = 0
     infra_failures: int = 0
+    deaths: int = 0  # of the machine under it, or of its agent: see `policy.POISON_DEATHS`
     not_before: datetime | None = None  # backoff: not placed earlier
     ready_at: datetime | None = None
     cancel_at: datetime | None = None  # when a cancel of the active task was committed

@@ -128,6 +128,14 @@ class World:
         self._wake(delta.now)
         self._remember(delta)
 
+    def admit(self, delta: Delta) -> None:
+        """Take over a committed job that was made outside of a turn; the next one places it."""
+        for job in delta.jobs.values():
+            self._put_job(job)
+        for task in delta.tasks.values():
+            self._put_task(task)
+        self.unfinished = True
+
     def _remember(self, delta: Delta) -> None:
         hints = delta.hints
         self.settling = hints.settling

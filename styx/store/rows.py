@@ -92,6 +92,7 @@ def _task(task: Task) -> dict[str, object]:
         "attempt": task.attempt,
         "user_failures": task.user_failures,
         "infra_failures": task.infra_failures,
+        "deaths": task.deaths,
         "not_before": task.not_before,
         "ready_at": task.ready_at,
         "cancel_at": task.cancel_at,
@@ -159,7 +160,7 @@ TASKS: Final = Table(
     _types(
         "id uuid, job_id uuid, spec_id uuid, created_at timestamptz, array_index integer,"
         "state text, reason text, attempt integer, user_failures integer, infra_failures integer,"
-        "not_before timestamptz, ready_at timestamptz, cancel_at timestamptz,"
+        "deaths integer, not_before timestamptz, ready_at timestamptz, cancel_at timestamptz,"
         "finished_at timestamptz, version integer"
     ),
     _task,
@@ -183,7 +184,7 @@ AGENTS: Final = Table(
     _types(
         "id uuid, name text, state text, session bigint, store_id text, boot_id text,"
         "version_text text, address text, capacity text, labels jsonb, drain boolean,"
-        "joined_at timestamptz, changed_at timestamptz, version integer"
+        "rejects integer, rejects_since timestamptz, joined_at timestamptz, changed_at timestamptz, version integer"
     ),
     _agent,
 )
@@ -250,6 +251,7 @@ def task(row: Row, of: Shared) -> Task:
         attempt=row["attempt"],
         user_failures=row["user_failures"],
         infra_failures=row["infra_failures"],
+        deaths=row["deaths"],
         not_before=row["not_before"],
         ready_at=row["ready_at"],
         cancel_at=row["cancel_at"],
@@ -293,6 +295,8 @@ def agent(row: Row) -> Agent:
         capacity=_capacity(row["capacity"]),
         labels=_labels(row["labels"]),
         drain=row["drain"],
+        rejects=row["rejects"],
+        rejects_since=row["rejects_since"],
         joined_at=row["joined_at"],
         changed_at=row["changed_at"],
         version=row["version"],

@@ -63,6 +63,7 @@ class Tasks(Table):
     attempt = Integer()
     user_failures = Integer()
     infra_failures = Integer()
+    deaths = Integer()
     not_before = Timestamptz(null=True)
     ready_at = Timestamptz(null=True)
     cancel_at = Timestamptz(null=True)
@@ -103,6 +104,8 @@ class Agents(Table):
     capacity = Text()  # core.agent.Capacity
     labels = JSONB()
     drain = Boolean()
+    rejects = Integer()
+    rejects_since = Timestamptz(null=True)
     joined_at = Timestamptz()
     changed_at = Timestamptz()
     version = Integer()

@@ -5,11 +5,12 @@ from datetime import timedelta
 import pytest
 
 from styx.core import event as ev
+from styx.core import explain
 from styx.core.attempt import AttemptState, Exit, StopReason
 from styx.core.effect import LOST_AFTER_S, Assign, Forget, Stop, pending
-from styx.core.ids import AgentId
+from styx.core.ids import AgentId, TaskId
 from styx.core.policy import Policy
-from styx.core.spec import Delivery, Need
+from styx.core.spec import Delivery, Need, OnFailure
 from styx.core.task import Reason
 from tests.support.desk import Desk, a_capacity, a_task
 
@@ -105,6 +106,80 @@ def test_a_void_costs_nothing_and_comes_back_after_a_moment():
     assert (d.tasks[task].infra_failures, d.tasks[task].user_failures) == (0, 0)
     d.wait(2)
     assert d.tasks[task].attempt == 2
+
+
+def reject(d: Desk, task: TaskId, reason: Reason = Reason.AGENT_FULL) -> None:
+    attempt = d.live(task)
+    d.turn(ev.AttemptVoided(attempt.key, attempt.agent_id, reason))
+
+
+def test_who_rejects_time_and_again_gets_no_more_work_until_somebody_looks():
+    d = Desk()
+    d.join()
+    (task,) = d.submit(a_task())
+    for _ in range(4):
+        reject(d, task)
+        d.wait(2)
+    assert d.status(task) == "assigned"
+    reject(d, task)
+    d.wait(60)
+    assert (d.status(task), d.world.agents[AgentId("a1")].state) == ("queued", "draining")
+    d.join("a1")
+    assert d.world.agents[AgentId("a1")].drain, "it has not improved by coming back"
+    (why,) = explain.hindrances(d.world, task, d.now, d.policy)
+    assert "it rejected 5 tasks" in why.message
+    d.turn(ev.DrainRequested(AgentId("a1"), drain=False))
+    assert d.status(task) == "assigned"
+    reject(d, task)
+    assert d.world.agents[AgentId("a1")].rejects == 1
+
+
+def test_rejects_that_have_one_cause_or_are_far_apart_drain_nobody():
+    d = Desk()
+    d.join(capacity=a_capacity(8))
+    tasks = d.submit(*(a_task(f"t{n}") for n in range(8)))
+    for task in tasks:  # a burst
+        reject(d, task)
+    assert d.world.agents[AgentId("a1")].rejects == 1
+    for _ in range(6):
+        d.wait(601)
+        reject(d, tasks[0])
+    for _ in range(6):  # it stood still, and then woke
+        d.wait(2)
+        reject(d, tasks[0], Reason.STALE_ASSIGN)
+    d.wait(2)
+    assert not d.world.agents[AgentId("a1")].drain
+
+
+def test_a_task_under_which_machines_die_is_given_no_more_of_them():
+    d, task = running(infra_retries=100)
+    for number in range(1, 4):
+        d.start(task)
+        d.turn(ev.AgentLost(AgentId(f"a{number}")))
+        d.join(f"a{number + 1}")
+        d.wait(600)
+    assert (d.status(task), d.reason(task)) == ("failed", "poison")
+    assert (d.tasks[task].attempt, d.tasks[task].deaths) == (3, 3)
+
+
+def test_a_task_that_had_not_begun_is_no_poison():
+    d = Desk()
+    d.join()
+    (task,) = d.submit(a_task(infra_retries=100))
+    for number in range(1, 6):
+        d.turn(ev.AgentLost(AgentId(f"a{number}")))
+        d.join(f"a{number + 1}")
+        d.wait(600)
+    assert (d.status(task), d.tasks[task].deaths) == ("assigned", 0)
+
+
+def test_what_is_rejected_while_its_job_fails_fast_says_so():
+    d = Desk()
+    d.join()
+    first, second = d.submit(a_task("a"), a_task("b"), on_failure=OnFailure.FAIL_FAST)
+    d.exit(first, 1)
+    reject(d, second)
+    assert (d.status(second), d.reason(second)) == ("cancelled", "fail_fast")
 
 
 def test_a_late_exit_is_recorded_beside_the_final_state():
