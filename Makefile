@@ -2,7 +2,7 @@
 BIN ?= .venv/bin
 UV ?= uv
 
-.PHONY: setup check test bench fmt lock docs sim chaos chaos-small storm dbfaults partition exhaust differential
+.PHONY: setup check test bench fmt lock docs sim chaos chaos-small restarts storm dbfaults partition exhaust differential
 
 setup:
 	python3 -m venv .venv && $(BIN)/pip install -q -e '.[test]'
@@ -37,6 +37,10 @@ chaos:
 # What a merge has to pass, in less than a minute.
 chaos-small:
 	$(BIN)/python -m tests.chaos chaos --tasks 150 --server-kills 3 --agent-kills 5 --postgres-kills 1 --agents 3 --longest-s 5
+
+# kill -9 of agents' links alone: make restarts TASKS=10000 KILLS=1000 AGENTS=20
+restarts:
+	$(BIN)/python -m tests.chaos restarts --tasks $(or $(TASKS),300) --kills $(or $(KILLS),100) --agents $(or $(AGENTS),4)
 
 storm:
 	$(BIN)/python -m tests.chaos storm --tasks $(or $(TASKS),2000) --agents $(or $(AGENTS),20) --rounds $(or $(ROUNDS),20) --servers $(or $(SERVERS),1)

@@ -26,6 +26,13 @@ def main() -> int:
     chaos.add_argument("--longest-s", type=float, default=8.0)
     chaos.set_defaults(run=campaign.run)
 
+    links = kinds.add_parser("restarts", help="kill -9 of agents' links alone, then the oracle")
+    links.add_argument("--tasks", type=int, default=300)
+    links.add_argument("--kills", type=int, default=100)
+    links.add_argument("--agents", type=int, default=4)
+    links.add_argument("--longest-s", type=float, default=8.0)
+    links.set_defaults(run=campaign.restarts)
+
     storms = kinds.add_parser(
         "storm", help="leaders, links, supervisors killed under running tasks"
     )

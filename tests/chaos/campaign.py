@@ -2,7 +2,9 @@
 
 import random
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final
 
 from tests.chaos import oracle, rig, workload
@@ -19,6 +21,7 @@ retry_base_s = 0.2
 retry_cap_s = 0.5
 """
 SETTLE_S: Final = 300.0  # from the last fault until every task is over
+KILLS_PER_S: Final = 2.5  # of links: each costs a new Python
 ORPHANS_S: Final = 60.0
 PAGE: Final = 1_000
 
@@ -36,29 +39,53 @@ def run(
     longest_s: float,
 ) -> Report:
     """`seconds` is how long faults and submits are spread over; 0 is what that many faults need."""
-    dice = random.Random(seed)
     seconds = seconds or max(15.0, 8.0 * server_kills, 2.0 * agent_kills, 12.0 * postgres_kills)
-    freeze_s = (5.0, 60.0) if seconds > 120 else (2.0, 6.0)
-    with rig.running("chaos", seed, SETTINGS) as site:
+
+    def plan(faults: Faults) -> None:
+        faults.plan(seconds, servers=server_kills, agents=agent_kills, postgres=postgres_kills)
+
+    work = _Work(tasks, servers, agents, seconds, longest_s)
+    return _carried_out("chaos", seed, work, plan)
+
+
+def restarts(*, seed: int, tasks: int, kills: int, agents: int, longest_s: float) -> Report:
+    """T-9: only links are killed: no exit may be unknown, and no byte of output lost."""
+    seconds = max(15.0, kills / KILLS_PER_S)
+    work = _Work(tasks, 1, agents, seconds, longest_s)
+    return _carried_out("restarts", seed, work, lambda faults: faults.plan_links(seconds, kills))
+
+
+@dataclass(frozen=True)
+class _Work:
+    tasks: int
+    servers: int
+    agents: int
+    seconds: float
+    longest_s: float
+
+
+def _carried_out(kind: str, seed: int, work: _Work, plan: Callable[[Faults], None]) -> Report:
+    dice = random.Random(seed)
+    with rig.running(kind, seed, SETTINGS) as site:
         ledger = site.directory / "ledger"
         ledger.touch()
-        plans = workload.plans(dice, tasks, ledger, longest_s=longest_s)
-        site.start(servers)
-        site.join(agents, "--cpus", "8")
+        plans = workload.plans(dice, work.tasks, ledger, longest_s=work.longest_s)
+        site.start(work.servers)
+        site.join(work.agents, "--cpus", "8")
         began = time.monotonic()
-        submitters = Submitters(site, plans, 0.9 * seconds)
-        faults = Faults(site, dice, freeze_s=freeze_s)
-        faults.plan(seconds, servers=server_kills, agents=agent_kills, postgres=postgres_kills)
+        submitters = Submitters(site, plans, 0.9 * work.seconds)
+        faults = Faults(site, dice, freeze_s=(5.0, 60.0) if work.seconds > 120 else (2.0, 6.0))
+        plan(faults)
         faults.run(lambda: None)
         submitters.join()
         faulty_s = time.monotonic() - began
-        report = Report("chaos", seed, site.directory)
+        report = Report(kind, seed, site.directory)
         verdict = harvest(site, report, submitters, faults.supervisor_kills, faults.history)
         report.figure("tasks", sum(plan.width for plan in plans))
         report.figure("jobs", len(plans))
         for what, count in sorted(faults.counts.items()):
             report.figure(what, count)
-        report.figure("servers / agents", f"{servers} / {agents}")
+        report.figure("servers / agents", f"{work.servers} / {work.agents}")
         report.figure("under faults for", f"{faulty_s:.0f} s")
         judged(report, verdict)
         return report

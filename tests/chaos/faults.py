@@ -46,6 +46,11 @@ class Faults:
         for fault in faults:
             self._after(self._dice.uniform(0.0, within_s), fault)
 
+    def plan_links(self, within_s: float, kills: int) -> None:
+        """So many kills of links alone, at random moments."""
+        for _ in range(kills):
+            self._after(self._dice.uniform(0.0, within_s), self._kill_link)
+
     def run(self, meanwhile: Callable[[], None]) -> None:
         """Until all that was planned has happened and has been undone."""
         while self._heap:
@@ -81,6 +86,15 @@ class Faults:
             agent.kill_link()
             self._down(agent.name, agent.start)
         self._happened("agent kills", f"{agent.name} {part}")
+
+    def _kill_link(self) -> None:
+        agent = self._dice.choice(self._rig.agents)
+        if not self._free(agent.name):
+            self._after(AGAIN_S, self._kill_link)
+            return
+        agent.kill_link()
+        self._down(agent.name, agent.start)
+        self._happened("link kills", agent.name)
 
     def _kill_supervisor(self, agent: Agent) -> None:
         # The moment before: whatever began by then has lost its parent, and with it its exit status.
