@@ -111,6 +111,10 @@ def wipe(trial: "Trial", fault: Fault) -> None:
     machine.wipe()
 
 
+def clone(trial: "Trial", fault: Fault) -> None:
+    trial.clone(fault.who % len(trial.machines), fault.seconds)
+
+
 def full(trial: "Trial", fault: Fault) -> None:
     machine = _machine(trial, fault)
     machine.full = "its disk is full"
@@ -229,6 +233,7 @@ _KINDS: Final = {
         reboot,
         power_off,
         wipe,
+        clone,
         full,
         crash_server,
         stop_server,

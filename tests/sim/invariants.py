@@ -28,6 +28,9 @@ UNKNOWN_ENDS: Final = frozenset(
 DEAF_S: Final = 55.0  # suspect by then, whatever a server's pause or a slow commit adds
 SLOW_COMMIT_S: Final = 25.0  # from a decision's first event until its rows are there
 SILENT_S: Final = 20.0  # an agent so long unheard is suspect to every server
+BACKS_OFF: Final = frozenset({AttemptState.FAILED, AttemptState.LOST, AttemptState.REJECTED})
+LEAST_BACKOFF_S: Final = 1.0  # half of the trial's base; what a rejection costs
+CLONE: Final = "~"  # at the end of a machine's name
 INFRA: Final = frozenset({Reason.EXIT_STATUS_LOST, Reason.AGENT_REBOOTED})
 
 
@@ -53,6 +56,7 @@ class Invariants:
         self.led_from: dict[int, float] = {}  # by term
         self.crashed: set[str] = set()  # agents whose halves were killed at some time
         self.forgetful: set[str] = set()  # agents that lost their disk or their boot
+        self.cloned: set[str] = set()  # agents whose identity was on two disks, and the clones
         self.given_up: set[str] = set()  # agents that were declared lost at some time
         self._leaving: set[AgentId] = set()  # declared gone by the commit that is looked at
         self.submitted: dict[str, JobId] = {}  # acknowledged, by idempotency key
@@ -102,7 +106,7 @@ class Invariants:
                 case _:
                     self._move(agents.NEXT, old, new)
                     if new.state is AgentState.GONE:
-                        self.given_up.add(new.name)
+                        self.given_up.add(original(new.name))
         for _, old, new in writes:
             if isinstance(new, Attempt):
                 if old is None:
@@ -261,7 +265,9 @@ class Invariants:
             for agent in self._tables.agents.values()
             if agent.state is not AgentState.GONE or agent.id in self._leaving
         ]
-        silent = sum(now - self.heard_at.get(agent.name, 0.0) > seconds for agent in known)
+        silent = sum(
+            now - self.heard_at.get(original(agent.name), 0.0) > seconds for agent in known
+        )
         return silent >= BRAKE_AGENTS and 2 * silent > len(known)
 
     def _complete(self, attempt: Attempt) -> None:
@@ -295,6 +301,11 @@ class Invariants:
             self.fail("I-14", f"{name}: its budget is spent")
         if task.spec.num_nodes == 1 and len(user) > task.spec.retries:
             self.fail("I-14", f"{name}: its retries are spent")
+        last = earlier[-1] if earlier else None
+        if alone and last is not None and last.state in BACKS_OFF and last.ended_at is not None:
+            waited_s = (attempt.assigned_at - last.ended_at).total_seconds()
+            if waited_s < LEAST_BACKOFF_S:
+                self.fail("D-6", f"{name}: {waited_s:.1f} s after the try before")
         if counted and task.spec.delivery is Delivery.AT_MOST_ONCE and task.spec.num_nodes == 1:
             self.fail("I-7", f"{name}: at most once, and tried again")
         if task.id in self.cancelled:
@@ -306,7 +317,7 @@ class Invariants:
         if agent.state is not AgentState.READY:
             self.fail("R-23", f"{name}: assigned to {agent.name}, which is {agent.state}")
         now = self._simulation.now()
-        if now - self.heard_at.get(agent.name, now) > DEAF_S:
+        if now - self.heard_at.get(original(agent.name), now) > DEAF_S:
             self.fail("R-23", f"{name}: assigned to {agent.name}, which is silent for long")
         self._room(agent.id)
 
@@ -324,7 +335,7 @@ class Invariants:
             self.fail("I-13", f"more is promised of {agent_id} than it has")
 
     def _name(self, attempt: Attempt) -> str:
-        return self._tables.agents[attempt.agent_id].name
+        return original(self._tables.agents[attempt.agent_id].name)
 
     # --- logs ---------------------------------------------------------------------------------
 
@@ -361,7 +372,7 @@ class Invariants:
             and task is not None
             and task.spec.delivery is Delivery.AT_LEAST_ONCE
             and before is not None
-            and not before.runs
+            and (not before.runs or run.machine in self.cloned)
         )
         if before is not None and not excused:
             self.fail("I-1", f"{key} was started twice, on {before.machine} and {run.machine}")
@@ -376,7 +387,8 @@ class Invariants:
             self.fail("I-7", f"{key}: at most once, and {others[-1].key} ran before")
         if task.spec.exclusive:
             self.given_up_for(attempt)
-            alive = [other for other in others if other.runs]
+            # Of two disks with one identity, nobody can tell which machine runs what (4.5 c).
+            alive = [o for o in others if o.runs and o.machine not in self.cloned]
             if alive:
                 self.fail("I-8", f"{key} on {run.machine} overlaps {alive[-1]}")
         self._needs_met(task)
@@ -422,6 +434,11 @@ class Invariants:
                 self.fail("I-4", f"the cancel of {task.name} was acknowledged and is not there")
             if job.cancel_reason is Reason.NONE:
                 self.cancelled[task_id] = self._simulation.now()
+
+
+def original(name: str) -> str:
+    """The agent that a machine claims to be."""
+    return name.removesuffix(CLONE)
 
 
 def _satisfied(on: On, state: TaskState, policy: OnFailure) -> bool:

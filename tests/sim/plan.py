@@ -77,6 +77,7 @@ KINDS: Final = {
     "reboot": (1.0, 20.0),
     "power_off": (0.7, 120.0),
     "wipe": (0.5, 10.0),
+    "clone": (0.4, 100.0),
     "full": (0.7, 30.0),
     "crash_server": (4.0, 10.0),
     "stop_server": (1.5, 5.0),

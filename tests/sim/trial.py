@@ -33,7 +33,7 @@ from styx.kit import uuid7
 from styx.wire import agent as wire
 from tests.sim import faults, triggers
 from tests.sim.client import Client
-from tests.sim.invariants import Invariants
+from tests.sim.invariants import CLONE, Invariants, original
 from tests.sim.ledger import Ledger
 from tests.sim.line import Weather
 from tests.sim.loop import Clock, Simulation, Violation, running_process
@@ -109,21 +109,9 @@ class Trial:
             )
             for n in range(plan.servers)
         ]
-        urls = [server.url for server in self.servers]
-        self.machines = [
-            Machine(
-                simulation,
-                f"agent{n}",
-                self.network,
-                self.ledger,
-                directory / f"agent{n}",
-                urls=urls,
-                clock=self._clock(wall_s=86_400.0),
-                agent_id=_agent_id(n),
-                capacity=Capacity(cpus_milli=4_000, memory_bytes=8 * GIB, disk_bytes=GIB),
-            )
-            for n in range(max(2, plan.agents))
-        ]
+        self._directory = directory
+        self.machines = [self._machine(f"agent{n}", n) for n in range(max(2, plan.agents))]
+        self._clones: list[Machine] = []
         self.client = Client(simulation, self.servers, self.tables, self.invariants)
         self._overdue: dict[AttemptKey, float] = {}
 
@@ -165,6 +153,20 @@ class Trial:
         self.invariants.crashed.add(machine.name)
         self.invariants.forgetful.add(machine.name)
 
+    def clone(self, number: int, seconds: float) -> None:
+        """The same identity on another machine, with a disk of its own, once, for a while."""
+        name = f"agent{number}"
+        if name in self.invariants.cloned:
+            return
+        for machine in (name, name + CLONE):
+            self.invariants.crashed.add(machine)
+            self.invariants.forgetful.add(machine)
+            self.invariants.cloned.add(machine)
+        clone = self._machine(name + CLONE, number)
+        self._clones.append(clone)
+        clone.boot()
+        self.simulation.after(seconds, clone.power_off)
+
     def again(self, server: Server) -> None:
         """What has been told to stop is made to, and starts anew."""
         server.crash()
@@ -188,6 +190,8 @@ class Trial:
                 process.resume()
         for server in self.servers:
             server.boot()
+        for clone in self._clones:
+            clone.power_off()
         for machine in self.machines:
             machine.make_room()
             machine.boot()
@@ -243,7 +247,7 @@ class Trial:
 
     def _agent_was_lost(self, attempt: Attempt) -> bool:
         """Then nobody waited for the rest of its output."""
-        name = self.tables.agents[attempt.agent_id].name
+        name = original(self.tables.agents[attempt.agent_id].name)
         return name in self.invariants.forgetful or name in self.invariants.given_up
 
     def grants(self) -> None:
@@ -261,7 +265,7 @@ class Trial:
         """What a deposed leader hears, the one that decides does not know."""
         engine = server.engine
         if engine is not None and engine.store.term == self.tables.term:
-            self.invariants.heard(name)
+            self.invariants.heard(original(name))
 
     def _look(self) -> None:
         self.simulation.after(LOOK_EVERY_S, self._look)
@@ -272,7 +276,7 @@ class Trial:
             attempt = self.tables.attempts.get(run.key)
             over = attempt is not None and attempt.state in attempts.TERMINAL
             agent = attempt and self.tables.agents[attempt.agent_id]
-            heard = agent and now - self.invariants.heard_at.get(agent.name, 0.0) < 10.0
+            heard = agent and now - self.invariants.heard_at.get(original(agent.name), 0.0) < 10.0
             if over and heard and self.peace:
                 since = self._overdue.setdefault(run.key, now)
                 if now - since > KILLED_WITHIN_S:
@@ -296,6 +300,19 @@ class Trial:
             mine, its = getattr(engine.world, name), getattr(true, name)
             if mine != its:
                 self.simulation.fail("world", f"{name} differ")
+
+    def _machine(self, name: str, number: int) -> Machine:
+        return Machine(
+            self.simulation,
+            name,
+            self.network,
+            self.ledger,
+            self._directory / name,
+            urls=[server.url for server in self.servers],
+            clock=self._clock(wall_s=86_400.0),
+            agent_id=_agent_id(number),
+            capacity=Capacity(cpus_milli=4_000, memory_bytes=8 * GIB, disk_bytes=GIB),
+        )
 
     def _clock(self, wall_s: float) -> Clock:
         error, dice = self.plan.clock_error, self.simulation.random

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Final
 
 from styx.core.attempt import Attempt, AttemptState
 from styx.store import rows
+from tests.sim.invariants import original
 from tests.sim.store import Write
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def watch_commits(trial: "Trial") -> None:
 
     def _freeze(attempt: Attempt) -> None:
         """Its agent stands still with the assign on the way, for about as long as it takes to be given up."""
-        name = trial.tables.agents[attempt.agent_id].name
+        name = original(trial.tables.agents[attempt.agent_id].name)
         machine = next(m for m in trial.machines if m.name == name)
         trial.simulation.note("freeze", name)
         machine.pause_link(plan.lost_after_s + dice.uniform(*THAW_S))
