@@ -18,6 +18,7 @@ from styx.api.gate import HOP, Visit, reject, respond
 from styx.api.health import SERVICE
 from styx.api.sockets import AgentSocket
 from styx.engine import session
+from styx.engine.admission import Doorstep
 from styx.engine.replica import Replica
 from styx.errors import StyxError
 from styx.kit import supervise
@@ -63,7 +64,10 @@ class Follower:
         self._replica = replica
         self._bearer = (b"authorization", b"Bearer " + token.encode())
         self._alone = alone
-        self._agents = AgentSocket(lambda channel: session.refuse(channel, replica.leader))
+        doorstep = Doorstep()
+        self._agents = AgentSocket(
+            lambda channel: session.refuse(channel, replica.leader, doorstep)
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":

@@ -22,6 +22,7 @@ from styx.core.delta import Delta
 from styx.core.ids import AgentId, AttemptKey
 from styx.core.spec import DEFAULT_GRACE_S
 from styx.core.world import World
+from styx.engine.admission import Credit, Doorstep, Handshakes
 from styx.wire import agent as wire
 
 CONTROL_LIMIT: Final = 10_000  # messages; an agent that reads none of so many is closed
@@ -130,6 +131,9 @@ class Links:
         self._monotonic = monotonic
         self._redrive_s = redrive_s
         self._leading = leading  # what no commit has just confirmed is not said without
+        self.doorstep = Doorstep()
+        self.handshakes = Handshakes(monotonic)
+        self.credit = Credit()
         self._links: dict[AgentId, Link] = {}
         self._heard_s: dict[AgentId, float] = {}  # of agents whose link is gone
 

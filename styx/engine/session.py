@@ -13,6 +13,7 @@ import structlog
 
 from styx.core import event
 from styx.core.attempt import TERMINAL
+from styx.engine.admission import Doorstep
 from styx.engine.links import Link
 from styx.engine.loop import Engine
 from styx.engine.ports import Leader
@@ -27,7 +28,6 @@ SYNC_WITHIN_S: Final = 60.0  # for all its pages
 SYNC_PAGES_MAX: Final = 1_000  # half a million held attempts
 FLUSH_S: Final = 1.0  # for what is queued when the session is closed from here
 RETRY_AFTER_S: Final = 2.0  # for an agent that came while nothing can be committed
-CREDIT_TOTAL_BYTES: Final = 256 << 20  # unstored log bytes of all sessions together
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -67,6 +67,7 @@ async def run(channel: Channel, engine: Engine) -> None:
     except* (StoreUnavailable, LimitReached):
         link.close(wire.Bye(wire.CLOSE_OVERLOAD, "nothing can be committed now", RETRY_AFTER_S))
     finally:
+        engine.links.credit.take_back(session.credit_bytes)
         current = engine.links.detach(link)
     await _hang_up(channel, link.bye)
     if current and link.session:
@@ -75,15 +76,15 @@ async def run(channel: Channel, engine: Engine) -> None:
             await engine.post(event.AgentDisconnected(link.agent_id, link.session))
 
 
-async def refuse(channel: Channel, leader: Leader | None) -> None:
+async def refuse(channel: Channel, leader: Leader | None, doorstep: Doorstep) -> None:
     """Answer an agent on a server that does not lead: where the leader is, or to come again.
 
     The channel is closed afterwards.
     """
     address = leader.address if leader else ""
-    with suppress(LinkLost, WireMismatch, TimeoutError):
+    with doorstep.stand() as room, suppress(LinkLost, WireMismatch, TimeoutError):
         # What closes before its agent has spoken looks like a broken line, not like an answer.
-        async with asyncio.timeout(HELLO_WITHIN_S):
+        async with asyncio.timeout(HELLO_WITHIN_S if room else 0.0):
             await channel.receive()
     await _hang_up(
         channel, wire.Bye(wire.CLOSE_NOT_LEADER, address, 0.0 if address else RETRY_AFTER_S)
@@ -108,13 +109,13 @@ class _Session:
         self.link = Link(engine.monotonic())
         self.reports = Reports(engine, self.link)
         self._unknown = 0  # messages of types that this version does not know
-        self._credit_bytes = _credit_bytes(len(engine.links))
-        self.streams = Streams(engine, self.link, self.reports, credit_bytes=self._credit_bytes)
+        self.credit_bytes = engine.links.credit.lend()
+        self.streams = Streams(engine, self.link, self.reports, credit_bytes=self.credit_bytes)
 
     async def read(self) -> None:
         try:
             async with asyncio.timeout(HELLO_WITHIN_S):
-                hello = await self._hello()
+                hello = await self._introduced()
             if hello is None or not await self._connect(hello):
                 return
             async with asyncio.timeout(SYNC_WITHIN_S):
@@ -157,6 +158,18 @@ class _Session:
         if self._unknown > wire.UNKNOWN_MAX:
             raise WireMismatch(f"more than {wire.UNKNOWN_MAX} messages of unknown types")
         self.link.send(wire.Err(f"the message type {unknown.tag!r} is not known here"))
+
+    async def _introduced(self) -> wire.Hello | None:
+        """Its hello, unless it leaves or is sent away: too many wait already, or come at once (P-5)."""
+        links = self._engine.links
+        with links.doorstep.stand() as room:
+            hello = await self._hello() if room else None
+        wait_s = links.handshakes.wait_s() if hello else 0.0 if room else RETRY_AFTER_S
+        if wait_s:
+            reason = "too many agents connect at once"
+            self.link.close(wire.Bye(wire.CLOSE_OVERLOAD, reason, wait_s))
+            return None
+        return hello
 
     async def _hello(self) -> wire.Hello | None:
         messages = await self._receive()
@@ -204,7 +217,7 @@ class _Session:
                 term=engine.store.term,
                 heartbeat_s=wire.HEARTBEAT_S,
                 lost_after_s=engine.scheduler.lost_after_s,
-                log_credit_bytes=self._credit_bytes,
+                log_credit_bytes=self.credit_bytes,
             )
         )
         return True
@@ -290,9 +303,3 @@ def _frames(messages: list[wire.FromServer]) -> Iterator[bytes]:
         half = len(messages) // 2
         yield from _frames(messages[:half])
         yield from _frames(messages[half:])
-
-
-def _credit_bytes(sessions: int) -> int:
-    """A session's share of what may lie unstored in memory, at least enough to keep it moving."""
-    share = CREDIT_TOTAL_BYTES // (sessions + 1)
-    return max(2 * wire.MAX_LOG_BYTES, min(wire.LOG_CREDIT_BYTES, share))

@@ -14,6 +14,7 @@ from styx.core.ids import AgentId, AttemptKey, TaskId
 from styx.core.spec import TaskSpec
 from styx.core.task import Reason
 from styx.engine import session
+from styx.engine.admission import Doorstep
 from styx.engine.loop import Engine
 from styx.engine.ports import Leader
 from styx.kit import uuid7
@@ -422,7 +423,7 @@ async def test_the_highest_common_protocol_is_spoken(engine: Engine):
 async def test_an_agent_on_a_follower_is_told_where_the_leader_is(leader, reason, waits):
     peer = Peer()
     peer.say(peers.hello())
-    await within(session.refuse(peer, leader))
+    await within(session.refuse(peer, leader, Doorstep()))
     bye = await peer.hear(wire.Bye)
     assert (bye.code, bye.reason) == (wire.CLOSE_NOT_LEADER, reason)
     assert (bye.retry_after_s > 0) is waits
