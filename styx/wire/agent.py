@@ -346,7 +346,7 @@ def _decode(codec: _Codec, frame: bytes) -> list[Any]:
         except msgspec.ValidationError:
             # Once in a session at most does a peer of this version come here.
             return list(_each(codec, _raw.decode(frame)))
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise WireMismatch(f"not a frame of the agent protocol: {error}") from error
 
 
