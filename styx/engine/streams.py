@@ -12,7 +12,7 @@ from functools import partial
 from typing import Final, TypeVar
 
 from styx.core import event
-from styx.core.attempt import Exit
+from styx.core.attempt import TERMINAL, Attempt, AttemptState, Exit, StopReason
 from styx.core.ids import AttemptKey
 from styx.engine.links import Link
 from styx.engine.loop import Engine
@@ -46,7 +46,7 @@ class Streams:
         self._heads: dict[tuple[AttemptKey, int], int] = {}
         self._kept = KEPT
         self._ended: dict[AttemptKey, Exit] = {}  # whose last bytes are still to come
-        self._told: set[AttemptKey] = set()
+        self._told: dict[AttemptKey, float] = {}  # when, on the monotonic clock
 
     def put(self, message: Message) -> None:
         """Queue it behind what came before. Raises: WireMismatch, for damage or exceeded credit."""
@@ -96,6 +96,7 @@ class Streams:
 
     async def _store(self, batch: list[Message]) -> None:
         chunks: list[Chunk] = []
+        self._answer(batch)
         for message in batch:
             match message:
                 case wire.Log(key, stream, offset, data):
@@ -131,23 +132,36 @@ class Streams:
         self._link.send(wire.LogOk(key, stream, offset))
 
     def _wanted(self, message: wire.Log) -> bool:
-        """False for bytes that nobody can ever read: they are let go, and their writer told to stop."""
+        """False for bytes that nobody can ever read: they are let go."""
         key = message.key
         if self._owned(key):
             return True
         length = len(message.data)
         self._unstored_bytes -= length
         self._link.send(wire.LogOk(key, message.stream, message.offset + length))
-        if key not in self._told:
-            if len(self._told) >= TOLD_LIMIT:
-                self._told.clear()
-            self._told.add(key)
-            self._engine.links.remind(self._link, key)
         return False
 
-    def _owned(self, key: AttemptKey) -> bool:
+    def _answer(self, batch: Sequence[Message]) -> None:
+        """Who still writes and should not run (any more) is told so, before its bytes are
+        acknowledged (R-31): once in each redrive period, however much it writes.
+        """
+        ending = {message.key for message in batch if isinstance(message, Report)}
+        now_s = self._engine.monotonic()
+        for key in dict.fromkeys(message.key for message in batch):
+            told_s = self._told.get(key)
+            lately = told_s is not None and now_s - told_s < self._engine.scheduler.redrive_s
+            attempt = self._owned(key)
+            ended = attempt is not None and (key in ending or key in self._ended)
+            if ended or lately or not _unwelcome(attempt):
+                continue
+            if len(self._told) >= TOLD_LIMIT:
+                self._told.clear()
+            self._told[key] = now_s
+            self._engine.links.remind(self._link, key)
+
+    def _owned(self, key: AttemptKey) -> Attempt | None:
         attempt = self._engine.world.attempts.get(key)
-        return attempt is not None and attempt.agent_id == self._link.agent_id
+        return attempt if attempt and attempt.agent_id == self._link.agent_id else None
 
     def _logs_stored(self, report: wire.EvExited) -> bool:
         if self._complete(report.key, report.exit):
@@ -176,6 +190,15 @@ class Streams:
         self._heads = {head: offset for head, offset in self._heads.items() if head[0] in live}
         self._ended = {key: end for key, end in self._ended.items() if key in live}
         self._kept = max(KEPT, 2 * len(self._heads), 2 * len(self._ended))
+
+
+def _unwelcome(attempt: Attempt | None) -> bool:
+    """Whether no process of it should run (any more), while one may."""
+    if attempt is None or attempt.state is AttemptState.REJECTED:
+        return True
+    if attempt.state in TERMINAL:
+        return attempt.exit is None  # with an exit, these are its last words
+    return attempt.stop_reason is not StopReason.NONE
 
 
 def _check(message: Message) -> None:

@@ -234,6 +234,50 @@ async def test_bytes_that_nobody_will_read_are_let_go_and_their_writer_stopped(e
         assert (await peer.hear(wire.Forget)).key == stranger
 
 
+async def test_bytes_of_what_should_stop_are_answered_with_stop_before_they_are_acknowledged(
+    engine: Engine,
+):
+    async with connected(engine) as peer:
+        await peer.introduce()
+        key = (await assigned(engine, peer, grace_s=3.0)).key
+        peer.say(wire.EvStarted(key))
+        await peer.hear(wire.EvOk)
+        await within(engine.post(CancelRequested((key.task_id,))))
+        await peer.hear(wire.Stop)
+        held = hold_logs(engine)
+        peer.say(a_log(key, b"still "))
+        stop = await peer.hear(wire.Stop)
+        assert (stop.key, stop.reason, stop.grace_s) == (key, StopReason.CANCEL, 3.0)
+        held.set()
+        peer.say(a_log(key, b"here", offset=6))
+        await peer.hear(wire.LogOk, lambda ok: ok.next == 10)
+        peer.say(a_log(key, b"!", offset=10), an_end(key, out_bytes=11))
+        await peer.hear(wire.Forget)
+        assert peer.unheard(wire.Stop) == [], "once in a redrive period, and not of what has ended"
+
+
+async def test_bytes_of_what_is_lost_are_kept_and_answered_with_stop(engine: Engine):
+    """One node of a gang is lost while the other still runs: so the try is not over."""
+    async with connected(engine) as one, connected(engine, OTHER) as two:
+        await one.introduce()
+        await two.introduce()
+        key = (await assigned(engine, one, num_nodes=2)).key
+        mate = (await two.hear(wire.Assign)).key
+        one.say(wire.EvStarted(key))
+        two.say(wire.EvStarted(mate))
+        await one.hear(wire.EvOk)
+        await two.hear(wire.EvOk)
+        async with connected(engine) as back:
+            ok = await back.introduce(wire.Held(key, AttemptState.ACCEPTED))
+            assert ok.stop == (key,)
+            assert engine.world.attempts[key].state is AttemptState.LOST
+            held = hold_logs(engine)
+            back.say(a_log(key, b"alive"))
+            assert (await back.hear(wire.Stop)).key == key
+            held.set()
+            assert (await back.hear(wire.LogOk)).next == 5
+
+
 # --- what is over or foreign ----------------------------------------------------------------------
 
 
