@@ -107,6 +107,12 @@ def _no(*_: object) -> bool:
     return False
 
 
+def _cancelled_if_void(task: Any, attempt: Any, how: Any) -> Any:
+    if attempt.state is AttemptState.REJECTED and task.cancel_at:
+        return policy.Verdict(TaskState.CANCELLED, Reason.CANCELLED)
+    return _verdict(task, attempt, how)
+
+
 async def _ack_first(self: Reports, reports: Any, logs_stored: Any = _no) -> None:
     reports = list(reports)
     for report in reports:
@@ -302,6 +308,9 @@ BUGS: Final[dict[str, Bug]] = {
     "infra retries without end": Bug(
         "I-14", [(lifecycle, "verdict", _as_if({"infra_retries": 99}))]
     ),
+    "rejects never drain": Bug("D-5", [(policy, "REJECTS_ALLOWED", 1_000)]),
+    "no task is poison": Bug("D-5", [(policy, "POISON_DEATHS", 1_000)]),
+    "void hides that it failed fast": Bug("D-3", [(lifecycle, "verdict", _cancelled_if_void)]),
     "backoff not waited for": Bug("D-6", [(lifecycle, "later", _now)]),
     "any move allowed": Bug(
         "I-2", [(machine, "check", _nothing), (lifecycle, "TERMINAL", frozenset())]

@@ -10,7 +10,7 @@ from styx.core import attempt as attempts
 from styx.core import job as jobs
 from styx.core import task as tasks
 from styx.core.agent import AgentState
-from styx.core.attempt import Attempt, AttemptState
+from styx.core.attempt import Attempt, AttemptState, StopReason
 from styx.core.ids import AgentId, AttemptKey, JobId, TaskId
 from styx.core.job import Job, JobState
 from styx.core.spec import Delivery, On, OnFailure
@@ -30,8 +30,11 @@ SLOW_COMMIT_S: Final = 25.0  # from a decision's first event until its rows are 
 SILENT_S: Final = 20.0  # an agent so long unheard is suspect to every server
 BACKS_OFF: Final = frozenset({AttemptState.FAILED, AttemptState.LOST, AttemptState.REJECTED})
 LEAST_BACKOFF_S: Final = 1.0  # half of the trial's base; what a rejection costs
-CLONE: Final = "~"  # at the end of a machine's name
 INFRA: Final = frozenset({Reason.EXIT_STATUS_LOST, Reason.AGENT_REBOOTED})
+DEATHS: Final = INFRA | {Reason.AGENT_SILENT, Reason.STATE_LOST}
+DEATHS_ALLOWED: Final = 3
+REJECTS_ALLOWED: Final = 5
+CLONE: Final = "~"  # at the end of a machine's name
 
 
 class Invariants:
@@ -56,6 +59,7 @@ class Invariants:
         self.led_from: dict[int, float] = {}  # by term
         self.crashed: set[str] = set()  # agents whose halves were killed at some time
         self.forgetful: set[str] = set()  # agents that lost their disk or their boot
+        self.rejected_at: dict[AgentId, list[float]] = {}
         self.cloned: set[str] = set()  # agents whose identity was on two disks, and the clones
         self.given_up: set[str] = set()  # agents that were declared lost at some time
         self._leaving: set[AgentId] = set()  # declared gone by the commit that is looked at
@@ -111,6 +115,8 @@ class Invariants:
             if isinstance(new, Attempt):
                 if old is None:
                     self._born(new)
+                elif new.state is AttemptState.REJECTED and old.state is not new.state:
+                    self._rejected(new)
             elif isinstance(new, Task):
                 self._whole(old, new)
         self._simulation.note("commit", term, *said)
@@ -144,6 +150,11 @@ class Invariants:
                 self._needs_met(new)
             elif new.state is TaskState.SKIPPED and not self._unmet(new):
                 self.fail("I-12", f"task {new.name} was skipped, and every need may be met yet")
+        if new.state is TaskState.CANCELLED and new.reason is not Reason.FAIL_FAST:
+            last = self._tables.attempts.get(AttemptKey(new.id, new.attempt, 0))
+            rejected = last is not None and last.state is AttemptState.REJECTED
+            if rejected and last.stop_reason is StopReason.FAIL_FAST and new.spec.num_nodes == 1:
+                self.fail("D-3", f"task {new.name} failed fast, and is said to be {new.reason}")
         if new.state is TaskState.SUCCEEDED:
             for rank in range(new.spec.num_nodes):
                 run = self._ledger.runs.get(AttemptKey(new.id, new.attempt, rank))
@@ -270,6 +281,20 @@ class Invariants:
         )
         return silent >= BRAKE_AGENTS and 2 * silent > len(known)
 
+    def _rejected(self, attempt: Attempt) -> None:
+        """Who rejects time and again is drained (D-5). Counted here: what is clearly apart."""
+        agent, now = self._tables.agents[attempt.agent_id], self._simulation.now()
+        stale = attempt.exit is not None and attempt.exit.reason is Reason.STALE_ASSIGN
+        if attempt.stop_reason is not StopReason.NONE or stale:
+            return
+        times = self.rejected_at.setdefault(agent.id, [])
+        if agent.rejects <= 1:  # somebody has looked at it, or it is long ago
+            times.clear()
+        if not times or now - times[-1] > 2.0:
+            times.append(now)
+        if len(times) >= REJECTS_ALLOWED and not agent.drain:
+            self.fail("D-5", f"{agent.name} has rejected at {times}, and may be given more")
+
     def _complete(self, attempt: Attempt) -> None:
         if attempt.state in {AttemptState.LOST, AttemptState.REJECTED} or attempt.exit is None:
             return
@@ -306,6 +331,9 @@ class Invariants:
             waited_s = (attempt.assigned_at - last.ended_at).total_seconds()
             if waited_s < LEAST_BACKOFF_S:
                 self.fail("D-6", f"{name}: {waited_s:.1f} s after the try before")
+        deaths = [o for o in counted if o.started_at and o.reason in DEATHS]
+        if alone and len(deaths) >= DEATHS_ALLOWED:
+            self.fail("D-5", f"{name}: machines died under it {len(deaths)} times")
         if counted and task.spec.delivery is Delivery.AT_MOST_ONCE and task.spec.num_nodes == 1:
             self.fail("I-7", f"{name}: at most once, and tried again")
         if task.id in self.cancelled:

@@ -196,7 +196,7 @@ def _job(
                 priority=dice.choice(list(Priority)),
                 needs=needs,
                 retries=dice.choice((0, 0, 1, 3)),
-                infra_retries=dice.choice((0, 1, 3, 3)),
+                infra_retries=dice.choice((0, 1, 3, 5)),
                 timeout_s=dice.choice((None, None, 5.0, 60.0)),
                 queue_timeout_s=dice.choice((None, None, None, 60.0)),
                 grace_s=dice.choice((1.0, 3.0, 8.0)),
