@@ -24,6 +24,7 @@ _VOID_REASONS: Final = {
     StopReason.SUPERSEDED: Reason.SUPERSEDED,
     StopReason.UNKNOWN: Reason.UNKNOWN_ATTEMPT,
     StopReason.DRAIN: Reason.DRAIN,
+    StopReason.PREEMPT: Reason.PREEMPTED,
 }
 
 

@@ -74,6 +74,7 @@ class Agent(msgspec.Struct, frozen=True, kw_only=True):
     drain: bool = False  # the operator's wish, or what its rejects led to; survives reconnects
     rejects: int = 0  # in a row of them that is not over: see `policy.REJECTS_ALLOWED`
     rejects_since: datetime | None = None
+    preempt_at: datetime | None = None  # its machine is taken away then, until it boots again
     joined_at: datetime
     changed_at: datetime
     version: int = 0

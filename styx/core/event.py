@@ -86,6 +86,14 @@ class AgentHeard(msgspec.Struct, frozen=True):
     session: int
 
 
+class AgentPreempted(msgspec.Struct, frozen=True):
+    """Its provider takes the machine away in `deadline_s` seconds."""
+
+    agent_id: AgentId
+    session: int
+    deadline_s: float
+
+
 class AgentLost(msgspec.Struct, frozen=True):
     """Silent for longer than `lost_after`, or given up by the operator: its attempts are lost."""
 
@@ -143,6 +151,7 @@ Event = (
     | AgentDisconnected
     | AgentSilent
     | AgentHeard
+    | AgentPreempted
     | AgentLost
     | DrainRequested
     | AttemptAccepted

@@ -29,7 +29,7 @@ _STOPPED = {
     StopReason.UNKNOWN: (AttemptState.CANCELLED, Reason.UNKNOWN_ATTEMPT),
     StopReason.TIMEOUT: (AttemptState.FAILED, Reason.TIMEOUT),
     StopReason.DRAIN: (AttemptState.PREEMPTED, Reason.DRAIN),
-    StopReason.PREEMPT: (AttemptState.PREEMPTED, Reason.DRAIN),
+    StopReason.PREEMPT: (AttemptState.PREEMPTED, Reason.PREEMPTED),
 }
 _CANCELS = {Reason.CANCELLED: StopReason.CANCEL, Reason.FAIL_FAST: StopReason.FAIL_FAST}
 

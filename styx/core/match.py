@@ -56,8 +56,7 @@ def why_not_now(wanted: Requirements, agent: Agent, room: Room) -> Mismatch | No
         case AgentState.READY:
             pass
         case AgentState.DRAINING:
-            why = f": it rejected {agent.rejects} tasks" if agent.rejects >= REJECTS_ALLOWED else ""
-            return Mismatch("agent_draining", f"is draining{why}", passing=True)
+            return Mismatch("agent_draining", f"is draining{_why_draining(agent)}", passing=True)
         case _:
             return Mismatch("agent_not_ready", f"is {agent.state}", passing=True)
     if room.fits(wanted):
@@ -68,6 +67,12 @@ def why_not_now(wanted: Requirements, agent: Agent, room: Room) -> Mismatch | No
     if wanted.gpus:
         free.append(f"{max(0, sum(room.gpus.values()))} of {len(agent.capacity.gpus)} GPUs")
     return Mismatch("busy", f"is busy: {', '.join(free)} free", passing=True)
+
+
+def _why_draining(agent: Agent) -> str:
+    if agent.preempt_at:
+        return ": its machine is taken away"
+    return f": it rejected {agent.rejects} tasks" if agent.rejects >= REJECTS_ALLOWED else ""
 
 
 def _gpus(wanted: Requirements, agent: Agent) -> Mismatch | None:

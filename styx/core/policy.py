@@ -15,6 +15,7 @@ REJECT_BACKOFF_S: Final = 1.0  # an agent that refused keeps refusing for a whil
 # looks at it (D-5): a burst has one cause, but what goes on would go on for ever.
 REJECTS_ALLOWED: Final = 5
 REJECTS_WINDOW_S: Final = 600.0
+PREEMPT_MARGIN_S: Final = 10.0  # for the end to be told before the machine is gone (D-10)
 POISON_DEATHS: Final = 3  # a task whose machines die under it is given no more of them (D-5)
 
 SCATTER: Final = 2_654_435_761  # Knuth's multiplier: neighbouring ids fall far apart
@@ -75,7 +76,9 @@ def _infra(task: Task, attempt: Attempt, final: TaskState, delay_s: float) -> Ve
         return Verdict(TaskState.CANCELLED, Reason.LOST_DURING_CANCEL, infra_failures=1)
     if task.spec.delivery is Delivery.AT_MOST_ONCE:
         return Verdict(TaskState.LOST, attempt.reason, infra_failures=1)
-    deaths = int(attempt.started_at is not None and attempt.reason in _DEATHS)
+    foretold = attempt.stop_reason is StopReason.PREEMPT
+    died = attempt.started_at is not None and attempt.reason in _DEATHS and not foretold
+    deaths = int(died)
     if deaths and task.deaths + deaths >= POISON_DEATHS:
         return Verdict(TaskState.FAILED, Reason.POISON, infra_failures=1, deaths=deaths)
     if task.infra_failures >= task.spec.infra_retries:

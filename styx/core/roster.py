@@ -1,5 +1,7 @@
 """Agents come, agree with the server on what they hold, fall silent, and go."""
 
+from datetime import timedelta
+
 import msgspec
 
 from styx.core import lifecycle, policy
@@ -11,6 +13,7 @@ from styx.core.event import (
     AgentDisconnected,
     AgentHeard,
     AgentLost,
+    AgentPreempted,
     AgentSilent,
     AgentSynced,
     AttemptAccepted,
@@ -50,6 +53,7 @@ def connected(draft: Draft, event: AgentConnected) -> Welcomed:
         drain=before.drain if before else False,
         rejects=before.rejects if before else 0,
         rejects_since=before.rejects_since if before else None,
+        preempt_at=before.preempt_at if before and before.boot_id == event.boot_id else None,
         joined_at=before.joined_at if before else draft.now,
         changed_at=draft.now,
     )
@@ -109,6 +113,21 @@ def heard(draft: Draft, event: AgentHeard) -> None:
         _settle_in(draft, agent)
 
 
+def preempted(draft: Draft, event: AgentPreempted) -> None:
+    """No new work for it; what runs there has until shortly before the end, then goes elsewhere (D-10)."""
+    agent = _in_session(draft, event)
+    if agent is None or agent.state is AgentState.GONE:
+        return
+    told = replace(agent, preempt_at=draft.now + timedelta(seconds=event.deadline_s))
+    if agent.state is AgentState.READY:
+        _settle_in(draft, told)
+    else:
+        draft.put_agent(told)
+    grace_s = max(0.0, event.deadline_s - policy.PREEMPT_MARGIN_S)
+    for attempt in draft.attempts_of(agent.id):
+        lifecycle.stop(draft, attempt, StopReason.PREEMPT, grace_s)
+
+
 def lost(draft: Draft, event: AgentLost) -> None:
     """Declare every attempt of the agent lost, and the agent gone until it joins again."""
     agent = draft.agent(event.agent_id)
@@ -124,9 +143,10 @@ def drain(draft: Draft, event: DrainRequested) -> Missing | None:
     agent = draft.agent(event.agent_id)
     if agent is None:
         return Missing("agent")
-    if agent.drain == event.drain:
+    if agent.drain == event.drain and agent.preempt_at is None:
         return None
-    _wish(draft, replace(agent, rejects=0, rejects_since=None), drain=event.drain)
+    fresh = replace(agent, rejects=0, rejects_since=None, preempt_at=None)
+    _wish(draft, fresh, drain=event.drain)
     return None
 
 
@@ -147,7 +167,7 @@ def voided(draft: Draft, event: AttemptVoided) -> None:
 
 def _wish(draft: Draft, agent: Agent, *, drain: bool) -> None:
     wished = replace(agent, drain=drain)
-    if agent.state in {AgentState.READY, AgentState.DRAINING} and agent.drain != drain:
+    if agent.state is (AgentState.READY if drain else AgentState.DRAINING):
         _settle_in(draft, wished)
     else:
         draft.put_agent(wished)
@@ -159,7 +179,8 @@ def _blamed(rejected: Attempt, reason: Reason) -> bool:
 
 
 def _in_session(
-    draft: Draft, event: AgentSynced | AgentDisconnected | AgentSilent | AgentHeard
+    draft: Draft,
+    event: AgentSynced | AgentDisconnected | AgentSilent | AgentHeard | AgentPreempted,
 ) -> Agent | None:
     """The agent, if the event speaks of its newest connection."""
     agent = draft.agent(event.agent_id)
@@ -167,7 +188,8 @@ def _in_session(
 
 
 def _settle_in(draft: Draft, agent: Agent) -> None:
-    _move(draft, agent, AgentState.DRAINING if agent.drain else AgentState.READY)
+    leaves = agent.drain or agent.preempt_at is not None
+    _move(draft, agent, AgentState.DRAINING if leaves else AgentState.READY)
 
 
 def _move(draft: Draft, agent: Agent, state: AgentState) -> None:

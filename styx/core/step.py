@@ -78,6 +78,8 @@ def _take(draft: Draft, event: ev.Event) -> ev.Answer:
             return roster.silent(draft, event)
         case ev.AgentHeard():
             return roster.heard(draft, event)
+        case ev.AgentPreempted():
+            return roster.preempted(draft, event)
         case ev.AgentLost():
             return roster.lost(draft, event)
         case ev.DrainRequested():

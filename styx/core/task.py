@@ -69,6 +69,7 @@ class Reason(StrEnum):
     SUPERSEDED = "superseded"
     UNKNOWN_ATTEMPT = "unknown_attempt"
     DRAIN = "drain"
+    PREEMPTED = "preempted"  # its machine was taken away by the provider
     AGENT_FULL = "agent_full"  # the agent had no room after all (disk, descriptors)
 
 

@@ -284,14 +284,20 @@ class _Session:
                     self.link.load = load
                     if self._engine.leading:
                         self.link.send(wire.HeartbeatOk(seq))
-                case wire.Notice(kind, detail):
+                case wire.Notice(kind, detail, deadline_s):
                     log.warning("agent notice", agent=self.link.agent_id, kind=kind, detail=detail)
+                    if kind == wire.PREEMPT:
+                        await self._preempted(deadline_s)
                 case wire.Bye():
                     return False
                 case wire.Hello() | wire.Sync():
                     raise WireMismatch("the session is open already")
         await self.reports.post(reports)
         return True
+
+    async def _preempted(self, deadline_s: float) -> None:
+        link = self.link
+        await self._engine.post(event.AgentPreempted(link.agent_id, link.session, deadline_s))
 
 
 def _frames(messages: list[wire.FromServer]) -> Iterator[bytes]:

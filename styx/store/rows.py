@@ -184,7 +184,8 @@ AGENTS: Final = Table(
     _types(
         "id uuid, name text, state text, session bigint, store_id text, boot_id text,"
         "version_text text, address text, capacity text, labels jsonb, drain boolean,"
-        "rejects integer, rejects_since timestamptz, joined_at timestamptz, changed_at timestamptz, version integer"
+        "rejects integer, rejects_since timestamptz, preempt_at timestamptz,"
+        "joined_at timestamptz, changed_at timestamptz, version integer"
     ),
     _agent,
 )
@@ -297,6 +298,7 @@ def agent(row: Row) -> Agent:
         drain=row["drain"],
         rejects=row["rejects"],
         rejects_since=row["rejects_since"],
+        preempt_at=row["preempt_at"],
         joined_at=row["joined_at"],
         changed_at=row["changed_at"],
         version=row["version"],

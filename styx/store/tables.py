@@ -106,6 +106,7 @@ class Agents(Table):
     drain = Boolean()
     rejects = Integer()
     rejects_since = Timestamptz(null=True)
+    preempt_at = Timestamptz(null=True)
     joined_at = Timestamptz()
     changed_at = Timestamptz()
     version = Integer()

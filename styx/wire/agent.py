@@ -30,6 +30,7 @@ MAX_LOG_BYTES: Final = 64 << 10  # one `Log`
 SYNC_PAGE: Final = 500  # attempts in one `Sync`
 LOG_CREDIT_BYTES: Final = 4 << 20  # unacknowledged log bytes that a session may have under way
 HEARTBEAT_S: Final = 5.0  # three missed make a suspect
+PREEMPT: Final = "preempt"  # of `Notice`
 UNKNOWN_MAX: Final = 10  # messages of unknown tags that one session may send
 
 Text = Annotated[str, Meta(max_length=4_096, pattern=r"\A[^\x00]*\Z")]  # fits a text column

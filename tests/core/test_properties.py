@@ -131,7 +131,10 @@ class AnyOrder(RuleBasedStateMachine):
         else:
             self.desk.turn(ev.CancelRequested((task,), force=force))
 
-    @rule(agent=st.sampled_from(AGENTS), kind=st.sampled_from(["lost", "silent", "heard", "off"]))
+    @rule(
+        agent=st.sampled_from(AGENTS),
+        kind=st.sampled_from(["lost", "silent", "heard", "off", "preempt"]),
+    )
     def weather(self, agent, kind):
         row = self.desk.world.agents.get(agent)
         if row is None:
@@ -142,6 +145,7 @@ class AnyOrder(RuleBasedStateMachine):
                 "silent": ev.AgentSilent(agent, row.session),
                 "heard": ev.AgentHeard(agent, row.session),
                 "off": ev.AgentDisconnected(agent, row.session),
+                "preempt": ev.AgentPreempted(agent, row.session, 30.0),
             }[kind]
         )
 

@@ -3,7 +3,8 @@
 import pytest
 
 from styx.core import event as ev
-from styx.core.attempt import AttemptState, Exit
+from styx.core.agent import AgentState
+from styx.core.attempt import AttemptState, Exit, StopReason
 from styx.core.ids import AgentId, AttemptKey, TaskId
 from styx.core.spec import Delivery
 from styx.core.task import Reason
@@ -178,3 +179,62 @@ def test_what_was_lost_together_does_not_come_back_together():
     tasks = d.submit(a_task("x", array_count=8))
     d.turn(ev.AgentLost(A1))
     assert len({d.tasks[task].not_before for task in tasks}) == 8
+
+
+# --- a machine that is taken away -----------------------------------------------------------------
+
+
+def preempt(desk: Desk, name: str, deadline_s: float) -> None:
+    session = desk.world.agents[AgentId(name)].session
+    desk.turn(ev.AgentPreempted(AgentId(name), session, deadline_s))
+
+
+def test_what_runs_on_a_machine_that_is_taken_away_has_until_shortly_before():
+    desk = Desk()
+    desk.join("a1")
+    running, unstarted = desk.submit(a_task("running", infra_retries=1), a_task("unstarted"))
+    desk.start(running)
+    preempt(desk, "a1", 30)
+    assert desk.world.agents[AgentId("a1")].state is AgentState.DRAINING
+    for task in (running, unstarted):
+        assert desk.live(task).stop_reason is StopReason.PREEMPT
+        assert desk.live(task).stop_grace_s == 20
+    preempt(desk, "a1", 5)
+    assert desk.live(running).stop_grace_s == 0, "sooner than it had said"
+    desk.join("a2")
+    desk.exit(running, None, signal=15, signalled=True)
+    assert desk.live(running).agent_id == "a2", "at once"
+    assert desk.tasks[running].infra_failures == 1
+    assert desk.tasks[running].deaths == 0
+
+
+def test_a_task_whose_machines_are_taken_away_too_often_fails_and_is_no_poison():
+    desk = Desk()
+    (task,) = desk.submit(a_task(infra_retries=9))
+    for n in range(4):
+        desk.join(f"a{n}")
+        desk.start(task)
+        preempt(desk, f"a{n}", 5)
+        desk.turn(ev.AgentLost(AgentId(f"a{n}")))  # it was gone before it could tell
+        desk.wait(700)
+    assert desk.status(task) == "queued"
+    assert (desk.tasks[task].infra_failures, desk.tasks[task].deaths) == (4, 0)
+
+
+def test_a_machine_that_boots_again_takes_work_again_and_one_that_only_reconnects_does_not():
+    desk = Desk()
+    desk.join("a1")
+    preempt(desk, "a1", 30)
+    desk.join("a1")
+    assert desk.world.agents[AgentId("a1")].state is AgentState.DRAINING
+    desk.join("a1", boot="another")
+    assert desk.world.agents[AgentId("a1")].state is AgentState.READY
+
+
+def test_a_notice_of_an_older_session_counts_for_nothing():
+    desk = Desk()
+    desk.join("a1")
+    old = desk.world.agents[AgentId("a1")].session
+    desk.join("a1")
+    desk.turn(ev.AgentPreempted(AgentId("a1"), old, 30.0))
+    assert desk.world.agents[AgentId("a1")].state is AgentState.READY

@@ -116,19 +116,27 @@ class Desk:
         )
         return ids
 
-    def join(self, name: str = "a1", capacity: Capacity | None = None, *, labels=None, store="s1"):
+    def join(
+        self,
+        name: str = "a1",
+        capacity: Capacity | None = None,
+        *,
+        labels=None,
+        store="s1",
+        boot="boot",
+    ):
         """Connect an agent that holds nothing, and bring it in step."""
         agent_id = AgentId(name)
-        session = self.connect(name, capacity, labels=labels, store=store)
+        session = self.connect(name, capacity, labels=labels, store=store, boot=boot)
         self.turn(ev.AgentSynced(agent_id, session, ()))
         return agent_id
 
-    def connect(self, name, capacity=None, *, labels=None, store="s1") -> int:
+    def connect(self, name, capacity=None, *, labels=None, store="s1", boot="boot") -> int:
         event = ev.AgentConnected(
             AgentId(name),
             name,
             store,
-            "boot",
+            boot,
             "0",
             "10.0.0.1",
             capacity or a_capacity(),

@@ -6,7 +6,7 @@ commands of a text and returns the text with what changes now.
     > agent a1 cpus=4 gpus=2 label=k=v      an agent connects
     > submit NAME [cpus=… needs=a,b on=done array=3 nodes=2 priority=high retries=1 …] ; NAME …
     > exit NAME CODE [rank=1]  start NAME  void NAME  cancel NAME  force NAME
-    > lost a1 / silent a1 / heard a1 / drain a1 / resume a1 / wait SECONDS / explain NAME
+    > preempt a1 SECONDS / lost a1 / silent a1 / heard a1 / drain a1 / resume a1 / wait SECONDS / explain NAME
 """
 
 from collections.abc import Callable
@@ -89,6 +89,11 @@ class Stage:
 
     def do_silent(self, rest: str) -> None:
         self.desk.turn(ev.AgentSilent(AgentId(rest), self.desk.world.agents[AgentId(rest)].session))
+
+    def do_preempt(self, rest: str) -> None:
+        name, seconds = rest.split()
+        session = self.desk.world.agents[AgentId(name)].session
+        self.desk.turn(ev.AgentPreempted(AgentId(name), session, float(seconds)))
 
     def do_heard(self, rest: str) -> None:
         self.desk.turn(ev.AgentHeard(AgentId(rest), self.desk.world.agents[AgentId(rest)].session))
