@@ -76,7 +76,7 @@ class Entry:
             self.phase = Phase.ENDED
             self.exit = end = msgspec.convert(record["exit"], Exit)
             self.streams[0].final, self.streams[1].final = end.out_bytes, end.err_bytes
-        else:
+        elif self.pid:  # a claim alone says nothing: its supervisor may have died before the start
             self.phase = Phase.RUNNING
 
     def event(self) -> wire.EvAccepted | wire.EvStarted | wire.EvExited | wire.EvVoid:
