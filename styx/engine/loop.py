@@ -17,6 +17,7 @@ from styx.config import Scheduler
 from styx.core import event, step
 from styx.core.policy import Policy
 from styx.core.world import World
+from styx.engine import bulk
 from styx.engine.detector import PERIOD_S, Detector
 from styx.engine.feed import Feed
 from styx.engine.lease import Lease
@@ -76,6 +77,7 @@ class Engine:
         self._inbox: deque[_Posted] = deque()
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
+        self._bulk = bulk.Bulk(store, self.clock, self.policy, self._wake)
         self.feed = Feed(lambda: self.world, term=store.term, clock=clock)
         self.links = Links(
             lambda: self.world,
@@ -142,9 +144,16 @@ class Engine:
             raise StoreUnavailable("the database is unavailable")
         if self._stopping.is_set():
             raise StoreUnavailable("the server is stopping")
+        waiter: _Waiter = asyncio.get_running_loop().create_future()
+        if isinstance(fact, event.JobSubmitted) and len(fact.task_ids) > bulk.TASKS:
+            repeated = step.known(self.world, fact)
+            if repeated:
+                waiter.set_result(repeated)
+            else:
+                self._bulk.put(bulk.Posted(fact, waiter))
+            return waiter
         if len(self._inbox) >= INBOX_LIMIT:
             raise LimitReached("the server has more to do than it can queue")
-        waiter: _Waiter = asyncio.get_running_loop().create_future()
         self._inbox.append((fact, waiter))
         self._wake.set()
         return waiter
@@ -155,6 +164,7 @@ class Engine:
         try:
             await supervise.until_first_ends(
                 turns=self._turns,
+                bulk=self._bulk.run,
                 lease=self._lease.run,
                 timers=self._timers.run,
                 redrive=self.links.run,
@@ -168,13 +178,19 @@ class Engine:
     def stop(self) -> None:
         """Take no more events, finish what is queued, and let `run` return."""
         self._stopping.set()
+        self._bulk.fail(StoreUnavailable("the server is stopping"), under_way=False)
         self._wake.set()
 
     async def _turns(self) -> None:
-        while self._inbox or not self._stopping.is_set():
+        while self._inbox or self._bulk.busy or not self._stopping.is_set():
             if not self._lease.valid:
                 await self._recover(StoreUnavailable("the lease could not be renewed"))
                 continue
+            if self._bulk.doubt:
+                await self._recover(self._bulk.doubt, reload=True)
+                continue
+            while self._bulk.landed:
+                self._take_over(self._bulk.landed.popleft())
             if not self._inbox and not self.world.unfinished:
                 self._wake.clear()
                 await _within(self._lease.left_s, self._wake)
@@ -210,6 +226,14 @@ class Engine:
             self.feed.publish(delta)
             self._timers.look()
 
+    def _take_over(self, landed: bulk.Landed) -> None:
+        """Between turns, so that every turn sees all of the job or nothing."""
+        (fact, waiter), delta = landed
+        self.world.admit(delta)
+        bulk.answer(waiter, step.accepted(self.world, fact, self.clock(), self.policy))
+        self.feed.publish(delta)
+        self._timers.look()
+
     async def _turn_each(self, batch: list[_Posted], refused: WriteRefused) -> None:
         """One event of the batch breaks a constraint: only that one is refused."""
         if not batch:
@@ -234,6 +258,8 @@ class Engine:
         backoff = Backoff(base_s=RELOAD_BASE_S, cap_s=RELOAD_CAP_S, random=self.jitter)
         while not await _within(backoff.next_s(), self._stopping):
             try:
+                if reload:
+                    self._bulk.reading()
                 rows = await self.store.load() if reload else None
                 await self._lease.renew()
             except StoreUnavailable:
@@ -265,6 +291,7 @@ class Engine:
     def _fail_inbox(self, error: StoreUnavailable) -> None:
         _fail(list(self._inbox), error)
         self._inbox.clear()
+        self._bulk.fail(error)
 
 
 async def _load(store: Store, lease: Lease) -> LiveRows:
@@ -300,6 +327,4 @@ def _world(rows: LiveRows) -> World:
 
 def _fail(batch: list[_Posted], error: StyxError) -> None:
     for _, waiter in batch:
-        if not waiter.done():
-            waiter.set_exception(error)
-            waiter.exception()  # marks it as seen: a session may have ended without awaiting it
+        bulk.refuse(waiter, error)

@@ -10,6 +10,7 @@ A submission too big for one statement goes in slices, in a transaction: it neve
 rows and as text at once.
 """
 
+import asyncio
 import functools
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
@@ -22,7 +23,8 @@ from styx.core.ids import TaskId
 from styx.store import rows
 from styx.store.pool import Connection
 
-SLICE: Final = 10_000  # rows; 25 ms of the event loop
+SLICE: Final = 10_000  # rows of one statement
+LARGE: Final = 2_000  # rows; more would hold the event loop for too long, and are a thread's
 
 _FENCE: Final = "SELECT 1 FROM leader_fence WHERE id = 1 AND term = $1 FOR SHARE"
 _encode: Final = msgspec.json.Encoder().encode
@@ -57,10 +59,18 @@ async def _run(
     statement = _statement(tuple(write for write, _ in batches), audited=bool(told))
     arguments: list[object] = []
     for write, values in batches:
-        arguments += [_encode(_documents(write, values)).decode(), len(values)]
+        if len(values) > LARGE:
+            document = await asyncio.to_thread(_document, write, values)
+        else:
+            document = _document(write, values)
+        arguments += [document, len(values)]
     if told:
         arguments.append([_encode(entry).decode() for entry in told])
     await connection.fetchrow(statement, term, *arguments)
+
+
+def _document(write: Write, values: Sequence[Any]) -> str:
+    return _encode(_documents(write, values)).decode()
 
 
 def _documents(write: Write, values: Sequence[Any]) -> list[dict[str, object]]:

@@ -12,7 +12,7 @@ from styx.store.query import Query
 
 POOL_SIZE: Final = 8
 STATEMENT_TIMEOUT_S: Final = 10.0
-WRITERS: Final = 3  # a turn, the logs, the lease
+WRITERS: Final = 4  # a turn, a big job beside it, the logs, the lease
 
 
 class Pools:
@@ -50,8 +50,9 @@ class Pools:
 class Database:
     """One leader's database. `term` is its epoch: every write is fenced by it."""
 
-    def __init__(self, pools: Pools, term: int) -> None:
+    def __init__(self, pools: Pools, term: int, generation: int = 0) -> None:
         self.term = term
+        self.generation = generation  # see `leader.generation`
         self.query = Query(pools.readers)
         self.writers = pools.writers
         self.readers = pools.readers
@@ -77,6 +78,7 @@ class Database:
             async with pool.using(pools.writers) as connection:
                 term = await leader.take(connection, me)
                 found = term is None and await leader.other(connection, me)
+                generation = await leader.generation(connection)
         except StoreUnavailable as error:
             await pools.close()
             raise SetupError(f"the database went away: {error}") from error
@@ -87,7 +89,7 @@ class Database:
                 f"another styx server{other} uses this database",
                 hint=f"stop it first; if its machine is gone, wait {leader.TTL_S:.0f} s",
             )
-        return cls(pools, term)
+        return cls(pools, term, generation)
 
     async def commit(self, delta: Delta) -> None:
         """See `engine.ports.Store.commit`."""
@@ -113,6 +115,11 @@ class Database:
         """To be called every `leader.RENEW_S`. Raises: StaleWrite (deposed), StoreUnavailable."""
         async with self._leading, pool.using(self.writers) as connection:
             await leader.renew(connection, self.term)
+
+    async def surpass(self, seen: int) -> None:
+        """See `engine.ports.Store.surpass`."""
+        async with self._leading, pool.using(self.writers) as connection:
+            await leader.surpass(connection, self.term, seen)
 
     async def release(self) -> None:
         """Give up the lease, so that the next server need not wait. Never raises."""
