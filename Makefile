@@ -2,7 +2,7 @@
 BIN ?= .venv/bin
 UV ?= uv
 
-.PHONY: setup check test bench fmt lock docs sim chaos chaos-small restarts storm dbfaults partition exhaust differential
+.PHONY: setup check test bench fmt lock docs sim chaos chaos-small restarts storm dbfaults partition clock exhaust differential
 
 setup:
 	python3 -m venv .venv && $(BIN)/pip install -q -e '.[test]'
@@ -51,6 +51,9 @@ dbfaults:
 # Cuts in network namespaces (root), bad lines through a proxy: make partition SCENARIOS="leader long" ROUNDS=3
 partition:
 	$(BIN)/python -m tests.chaos partition $(SCENARIOS) --rounds $(or $(ROUNDS),1)
+
+clock:
+	$(BIN)/python -m tests.chaos clock --tasks $(or $(TASKS),60)
 
 # Files, disks, memory and patience used up; PARTS chooses: make exhaust PARTS="body slow"
 exhaust:

@@ -6,7 +6,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from tests.chaos import campaign, dbfaults, exhaust, oracle, partition, rig, storm
+from tests.chaos import campaign, clock, dbfaults, exhaust, oracle, partition, rig, storm
 from tests.chaos.evidence import Evidence
 from tests.chaos.report import Report
 
@@ -63,6 +63,12 @@ def main() -> int:
     full.add_argument("--streams", type=int, default=50)
     full.add_argument("--tasks", type=int, default=100_000)
     full.set_defaults(run=exhaust.run)
+
+    clocks = kinds.add_parser("clock", help="wall clocks that are off and jump, then the oracle")
+    clocks.add_argument("--tasks", type=int, default=60)
+    clocks.add_argument("--agents", type=int, default=2)
+    clocks.add_argument("--seconds", type=float, default=30.0)
+    clocks.set_defaults(run=clock.run)
 
     check = kinds.add_parser("check", help="judge the evidence of an earlier run again")
     check.add_argument("directory", type=Path)
