@@ -154,7 +154,7 @@ class Site:
         )
         self._follower: Application = Follower(self.replica, token, Alone(pools, config))
         self._app = self._follower
-        self.gate = server.gate(self._answer, _known_as_advertised(config), token)
+        self.gate = server.gate(self._answer, _known_as_advertised(config), token, lag)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._app(scope, receive, send)

@@ -17,6 +17,7 @@ from styx.errors import FieldError, InvalidSpec
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]  # 0 lets the kernel choose
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
 Count = Annotated[int, msgspec.Meta(gt=0)]
+Limit = Annotated[int, msgspec.Meta(ge=0)]  # 0 is no limit
 
 
 class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -27,6 +28,8 @@ class Server(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     allowed_hosts: tuple[str, ...] = ()  # beside the local names: what a Host header may say
     cors_origins: tuple[str, ...] = ()
     max_body_bytes: Count = 16 << 20
+    requests_per_token_per_s: Limit = 1_000  # of any kind, twice as many in a burst; 0 is none
+    failed_auth_per_minute: Limit = 10  # of one address; 0 is none
     behind_tls_proxy: bool = False
     graceful_stop_s: Seconds = 5.0
 

@@ -7,16 +7,20 @@ of the body off the line: the HTTP server stalls for ever on one that nobody rea
 
 import asyncio
 import re
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Final
 from urllib.parse import unquote
 
-from styx.api import problems
+from styx.api import limits, problems
 from styx.api.asgi import Application, Headers, Message, Receive, Scope, Send
 from styx.api.auth import OPEN_PATHS, Guard
-from styx.errors import StyxError
+from styx.config import Server
+from styx.errors import LimitReached, StyxError, Unauthenticated
 from styx.kit import uuid7
+from styx.kit.lag import Lag
+from styx.wire import agent as wire
 
 SUBMIT_PATHS: Final = frozenset({"/api/v1/tasks", "/api/v1/jobs"})
 OTHER_BODY_BYTES: Final = 1 << 20
@@ -24,13 +28,22 @@ BODY_WITHIN_S: Final = 300.0
 BODY_GRACE_S: Final = 10.0  # before its pace counts
 BODY_BYTES_PER_S: Final = 1 << 10  # slower than any line in use: somebody holds places
 BODIES_BYTES: Final = 256 << 20  # of all requests together; beyond, 503
-BUSY_LIMIT: Final = 512  # requests being worked on; beyond, 503
+BUSY_LIMIT: Final = 512  # requests being worked on; who comes then waits for a place
+PLACE_WITHIN_S: Final = 1.0  # beyond, 503: a client that waits elsewhere costs nothing here
+HEAD_BYTES: Final = (
+    32 << 10
+)  # all headers; the HTTP server itself stops only at heads without an end
+HEADERS_MAX: Final = 100  # of a request; no client of ours sends ten
+SHED_LOGS_AFTER_S: Final = 5.0  # the event loop was late without a pause: agents come first
+SHED_LISTS_AFTER_S: Final = 10.0
 OPEN_LIMIT: Final = 8_192  # with those that only wait or stream, and all WebSockets; beyond, 503
 LINGER_S: Final = 2.0  # for a refused body to end, so that its sender reads the refusal
 
 # Who asked the replica that sends this on. What has it is not sent on once more: two that err never play ball.
 HOP: Final = b"x-styx-forwarded"
 _ACTOR: Final = re.compile(r"[A-Za-z0-9:._-]{1,64}")
+_LOGS: Final = re.compile(r"/api/v1/tasks/[^/]+/logs")
+_LISTS: Final = re.compile(r"/api/v1/(tasks|jobs|agents|audit|events)")
 ENCODED_SLASH: Final = "%2F"  # in the path of a request, once it is here
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _NOSNIFF: Final = (b"x-content-type-options", b"nosniff")
@@ -55,15 +68,24 @@ class Visit:
         self._gate = gate
         self._busy = False
 
-    def work(self) -> None:
+    async def work(self) -> None:
+        """Return once there is a place. Raises: Overloaded."""
+        try:
+            async with asyncio.timeout(PLACE_WITHIN_S):
+                await self._gate.places.acquire()
+        except TimeoutError:
+            raise problems.Overloaded(
+                f"{BUSY_LIMIT} requests are being worked on, and none ended within "
+                f"{PLACE_WITHIN_S:g} s",
+                hint="ask again later, or ask for less at once",
+            ) from None
         self._busy = True
-        self._gate.busy += 1
 
     def rest(self) -> None:
         """It is answered, or only waits from now on: others may be worked on meanwhile."""
         if self._busy:
             self._busy = False
-            self._gate.busy -= 1
+            self._gate.places.release()
 
     def stay(self) -> None:
         """It may go on for as long as the client likes: it rests, and ends when the server stops."""
@@ -75,13 +97,19 @@ class Visit:
 
 
 class Gate:
-    def __init__(self, app: Application, guard: Guard, *, submit_body_bytes: int) -> None:
+    """`lag` is that of the loop in which it runs."""
+
+    def __init__(self, app: Application, guard: Guard, settings: Server, lag: Lag) -> None:
         self._app = app
         self._guard = guard
-        self._submit_body_bytes = submit_body_bytes
+        self._lag = lag
+        self._submit_body_bytes = settings.max_body_bytes
+        per_s, per_minute = settings.requests_per_token_per_s, settings.failed_auth_per_minute
+        self._requests = limits.Rates(per_s, 2 * per_s, time.monotonic)
+        self._failures = limits.Rates(per_minute / 60, per_minute, time.monotonic)
         self._open = 0
         self._body_bytes = 0
-        self.busy = 0
+        self.places = asyncio.Semaphore(BUSY_LIMIT)
         self.staying: set[asyncio.Task[object]] = set()
 
     def close(self) -> None:
@@ -104,12 +132,12 @@ class Gate:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         visit = Visit(self, _request_id(headers))
         scope.setdefault("state", {})["visit"] = visit
-        added = self._added(visit.request_id, headers)
 
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
                 visit.answered = True
                 visit.rest()
+                added = self._added(visit.request_id, headers)
                 message["headers"] = [*message["headers"], *added]
             await send(message)
 
@@ -136,7 +164,7 @@ class Gate:
             scope = {**scope, "path": _path(scope["raw_path"])}
         if scope["method"] == "HEAD":  # the HTTP server leaves the body out
             scope = {**scope, "method": "GET"}
-        visit.work()
+        await visit.work()
         await self._app(scope, receive, answer)
 
     @contextmanager
@@ -164,18 +192,63 @@ class Gate:
             await self._app(scope, receive, send)
 
     def _check(self, visit: Visit, scope: Scope, headers: dict[bytes, bytes]) -> None:
-        """Raises: Forbidden, Unauthenticated, HttpVersion, Overloaded."""
+        """Raises: HttpVersion, HeadTooLarge, Forbidden, Unauthenticated, LimitReached, Overloaded."""
         if scope["http_version"] not in {"1.0", "1.1"}:
             raise problems.HttpVersion(f"not HTTP/{scope['http_version']}")
+        given: Headers = scope["headers"]
+        if len(given) > HEADERS_MAX or sum(len(n) + len(v) for n, v in given) > HEAD_BYTES:
+            raise problems.HeadTooLarge(f"at most {HEADERS_MAX} headers of {HEAD_BYTES:,} bytes")
         if scope["path"] in OPEN_PATHS:
             return
         preflight = scope.get("method") == "OPTIONS" and self._guard.cors_origin(headers)
         if not preflight:  # a browser sends it without a credential
+            self._admit(visit, scope, headers)
+        if self._open >= OPEN_LIMIT:
+            raise problems.Overloaded(
+                f"{OPEN_LIMIT} requests and streams are open already",
+                hint="end some of the streams, or ask again later",
+            )
+        self._shed(scope["path"])
+
+    def _admit(self, visit: Visit, scope: Scope, headers: dict[bytes, bytes]) -> None:
+        """Raises: Forbidden, Unauthenticated, LimitReached."""
+        try:
             actor = self._guard.admit(scope, headers)
-            said = headers.get(HOP, b"").decode("latin-1")
-            visit.actor = f"{said} by {actor}" if _ACTOR.fullmatch(said) else actor
-        if self._open >= OPEN_LIMIT or self.busy >= BUSY_LIMIT:
-            raise problems.Overloaded(f"{self.busy} requests are being worked on already")
+        except Unauthenticated:
+            # Only failures are turned away: else one of an address could shut all others of it out.
+            client: tuple[str, int] | None = scope.get("client")
+            wait_s = self._failures.take(limits.network(client[0] if client else ""))
+            if wait_s:
+                raise LimitReached(
+                    "too many requests from this address had no valid token "
+                    "(server.failed_auth_per_minute)",
+                    retry_after_s=wait_s,
+                    hint="send a valid token: who has one is let in at once",
+                ) from None
+            raise
+        connection = limits.newcomer.get()
+        if connection is not None:
+            connection.known()
+        said = headers.get(HOP, b"").decode("latin-1")
+        visit.actor = f"{said} by {actor}" if _ACTOR.fullmatch(said) else actor
+        wait_s = 0.0 if scope["path"] == wire.PATH else self._requests.take(visit.actor)
+        if wait_s:
+            raise LimitReached(
+                "too many requests a second with one token (server.requests_per_token_per_s)",
+                retry_after_s=wait_s,
+                hint="submit many tasks in one request, or raise the limit",
+            )
+
+    def _shed(self, path: str) -> None:
+        """Raises: Overloaded, for what can best be done without."""
+        late_s = self._lag.late_for_s
+        if (late_s > SHED_LOGS_AFTER_S and _LOGS.fullmatch(path)) or (
+            late_s > SHED_LISTS_AFTER_S and _LISTS.fullmatch(path)
+        ):
+            raise problems.Overloaded(
+                f"the server has been late for {late_s:.0f} s: logs and lists wait",
+                hint="ask again later; tasks run on, and single ones may be asked for",
+            )
 
     def _body_size(self, scope: Scope, headers: dict[bytes, bytes]) -> int:
         """The most that the body may hold; 0 without one. Raises: NotJson, TooLarge, Overloaded."""
@@ -224,6 +297,11 @@ class Gate:
 
     def _added(self, request_id: str, headers: dict[bytes, bytes]) -> Headers:
         added = [(b"x-request-id", request_id.encode()), _NOSNIFF]
+        connection = limits.newcomer.get()
+        if connection is not None and not connection.introduced:
+            added.append(
+                (b"connection", b"close")
+            )  # a place among 256, and seconds, are all it has
         origin = self._guard.cors_origin(headers)
         if origin is not None:
             added += [

@@ -65,6 +65,10 @@ class UpgradeRequired(HttpRefusal):
     kind = Kind(426, "upgrade_required", "This is a WebSocket")
 
 
+class HeadTooLarge(HttpRefusal):
+    kind = Kind(431, "head_too_large", "The head of the request is too large")
+
+
 class Overloaded(HttpRefusal):
     kind = Kind(503, "overloaded", "The server has its hands full")
 
@@ -97,6 +101,7 @@ KINDS: Final[dict[type[StyxError], Kind]] = {
             TooLarge,
             NotJson,
             UpgradeRequired,
+            HeadTooLarge,
             Overloaded,
             NoLeader,
             HttpVersion,

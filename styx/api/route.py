@@ -21,6 +21,7 @@ from styx.errors import (
     NotFound,
     RequestError,
     StoreUnavailable,
+    StyxError,
     Unauthenticated,
 )
 
@@ -38,11 +39,20 @@ KEY: Final = {"idempotency-key": "Makes a repeated request the same one: it is d
 REPEATED: Final = {200: "Done before, by the same key"}
 UNCHANGED: Final = {304: "As `If-None-Match` has it"}
 OVER: Final = {200: "It was over already"}
-_OF_A_BODY: Final = (
+# A body is read and judged before it is known whether the route wants one.
+_ANYWHERE: Final[Refusals] = (
     problems.HttpRefusal,
     problems.TooSlow,
     problems.TooLarge,
     problems.NotJson,
+    problems.HeadTooLarge,
+    problems.Overloaded,
+)
+_BEHIND_THE_GATE: Final[tuple[type[StyxError], ...]] = (
+    Unauthenticated,
+    Forbidden,
+    LimitReached,
+    StoreUnavailable,
 )
 Q = TypeVar("Q", bound=msgspec.Struct)
 
@@ -82,14 +92,8 @@ class Route:
     @property
     def kinds(self) -> list[problems.Kind]:
         """Every refusal that it may answer with."""
-        kinds = {problems.KINDS[refusal] for refusal in (*self.refuses, StoreUnavailable)}
-        if not self.open:
-            kinds |= {problems.KINDS[Unauthenticated], problems.KINDS[Forbidden]}
-        if self.query is not NoQuery or self.headers:
-            kinds.add(problems.HttpRefusal.kind)
-        if self.method == "POST":
-            kinds |= {refusal.kind for refusal in _OF_A_BODY}
-        return sorted(kinds | {problems.Overloaded.kind, problems.INTERNAL})
+        refuses = (*self.refuses, *_ANYWHERE, *(() if self.open else _BEHIND_THE_GATE))
+        return sorted({*(problems.KINDS[refusal] for refusal in refuses), problems.INTERNAL})
 
 
 H = TypeVar("H", bound=Callable[..., Awaitable[Response[Any]]])

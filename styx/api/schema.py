@@ -63,6 +63,8 @@ def openapi(described: Sequence[Described], version: str) -> dict[str, Any]:
     types = list(dict.fromkeys(_types(routes)))
     schemas, components = msgspec.json.schema_components(types, ref_template=REF)
     by_type = dict(zip(types, schemas, strict=True))
+    for query in {taken.query for taken in routes}:  # its fields stand with each route
+        by_type[query] = components.pop(query.__name__)
     paths: dict[str, dict[str, Any]] = {}
     for taken, handler in described:
         operation = _operation(taken, cleandoc(handler.__doc__ or ""), by_type)
@@ -113,6 +115,7 @@ def _types(routes: Iterable[Route]) -> Iterable[Any]:
     yield http.Problem
     for taken in routes:
         yield taken.answer
+        yield taken.query
         if taken.body is not None:
             yield taken.body
 
@@ -126,7 +129,11 @@ def _operation(
         "tags": [taken.tag],
         "summary": summary,
         "description": more.strip(),
-        "parameters": [*_path_parameters(taken), *_query_parameters(taken), *_headers(taken)],
+        "parameters": [
+            *_path_parameters(taken),
+            *_query_parameters(schemas[taken.query]),
+            *_headers(taken),
+        ],
         "responses": _responses(taken, schemas),
     }
     if taken.open:
@@ -158,11 +165,15 @@ def _path_parameters(taken: Route) -> list[dict[str, Any]]:
     return [_parameter("id", "path", {"type": "string"}, said, required=True)]
 
 
-def _query_parameters(taken: Route) -> list[dict[str, Any]]:
-    model = msgspec.json.schema(taken.query)
-    fields = model["$defs"][taken.query.__name__].get("properties", {})
+def _query_parameters(model: dict[str, Any]) -> list[dict[str, Any]]:
+    fields: dict[str, dict[str, Any]] = model.get("properties", {})
     return [
-        _parameter(name, "query", schema, schema.pop("description", ""))
+        _parameter(
+            name,
+            "query",
+            {key: said for key, said in schema.items() if key != "description"},
+            schema.get("description", ""),
+        )
         for name, schema in fields.items()
     ]
 

@@ -12,13 +12,14 @@ import hypercorn.config
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.events import Event, Updated
 
+from styx.api import limits
 from styx.api.asgi import Application
 from styx.errors import SetupError
 from styx.wire import agent as wire
 
 BACKLOG: Final = 4_096  # connections not yet accepted; hypercorn's 100 drops a burst of agents
 KEEP_ALIVE_S: Final = 75.0  # also bounds an unfinished head; longer than the 60 s of common proxies
-HEAD_BYTES: Final = 32 << 10
+HEAD_BYTES: Final = 32 << 10  # of an unfinished one; of a whole one see `gate`
 REQUESTS_PER_CONNECTION: Final = 1 << 30  # hypercorn closes after 1,000, under the client's feet
 HEADROOM: Final = 64  # descriptors that no connection may take: for the database and stored logs
 CANCEL_S: Final = 0.5  # after the graceful time, for what hypercorn itself has to put away
@@ -34,14 +35,22 @@ class _Connection(TCPServer):
     """One that is closed as soon as its client has: hypercorn itself keeps the descriptor of a connection
     that has ended until it would have been too idle, and few clients a second were too many.
 
-    One that would take a descriptor which the server itself needs is closed at once.
+    One that would take a descriptor which the server itself needs is closed at once; one whose client does
+    not say who it is, soon.
     """
 
     async def run(self) -> None:
-        if _spare(self.writer.get_extra_info("socket").fileno()):
+        transport = self.writer.transport
+        if not _spare(self.writer.get_extra_info("socket").fileno()):
+            transport.abort()
+            return
+        peer: tuple[str, int] | None = self.writer.get_extra_info("peername")
+        entered = _newcomers.enter(limits.network(peer[0] if peer else ""), transport.abort)
+        limits.newcomer.set(entered)
+        try:
             await super().run()
-        else:
-            self.writer.transport.abort()
+        finally:
+            entered.known()
 
     async def _read_data(self) -> None:
         await super()._read_data()
@@ -65,6 +74,7 @@ def _spare(descriptor: int) -> bool:
     return False
 
 
+_newcomers: Final = limits.Newcomers()
 hypercorn.asyncio.run.TCPServer = _Connection  # pyright: ignore[reportPrivateImportUsage]: no other way in
 
 

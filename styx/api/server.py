@@ -28,6 +28,7 @@ from styx.api.sockets import STREAM_PATH, AgentSocket, StreamSocket
 from styx.api.tasks import Tasks
 from styx.config import Config
 from styx.engine import session
+from styx.kit.lag import Lag
 from styx.wire import agent as wire
 
 
@@ -61,9 +62,9 @@ def application(backend: Backend) -> Application:
     return cast("Any", app)
 
 
-def gate(app: Application, config: Config, token: str) -> Gate:
+def gate(app: Application, config: Config, token: str, lag: Lag) -> Gate:
     """What `serve.serve_asgi` serves. `token` is the administrator's."""
-    return Gate(app, Guard(config, token), submit_body_bytes=config.server.max_body_bytes)
+    return Gate(app, Guard(config, token), config.server, lag)
 
 
 def _handlers(routes: Sequence[tuple[Route, Handler]]) -> list[HTTPRouteHandler]:

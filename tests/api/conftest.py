@@ -1,6 +1,7 @@
 """The real HTTP server on a free port, in the loop of the test; behind it all of Styx but the processes."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from styx.api.backend import Backend
 from styx.config import Config, Server
 from styx.core.ids import AttemptKey, TaskId
 from styx.engine.loop import Engine
+from styx.kit.lag import Lag
 from styx.store.logs import LogFiles
 from styx.store.postgres import Database
 from styx.wire import agent as wire
@@ -78,9 +80,10 @@ class Site:
 @asynccontextmanager
 async def running(database: Database, home: Path) -> AsyncIterator[Site]:
     logs = LogFiles(database, home / "logs")
-    config = Config(home=str(home), server=Server(max_body_bytes=4 << 20))
+    config = Config(home=str(home), server=Server(max_body_bytes=4 << 20, failed_auth_per_minute=0))
     async with engines.running(database, logs, retry_base_s=0.05) as engine:
-        app = server.gate(server.application(Backend(engine, database.query, logs)), config, TOKEN)
+        behind = server.application(Backend(engine, database.query, logs))
+        app = server.gate(behind, config, TOKEN, Lag(time.monotonic))
         async with serving(app) as (url, _):
             bearer = {"authorization": f"Bearer {TOKEN}"}
             async with httpx.AsyncClient(base_url=url, headers=bearer, timeout=30) as client:

@@ -10,8 +10,9 @@ import pytest
 
 from styx.api import gate, serve
 from styx.api.auth import Guard
-from styx.config import Config, Server
+from styx.config import Auth, Config, Server
 from styx.errors import SetupError
+from styx.kit.lag import Lag
 from tests.api.conftest import serving
 
 JSON = {"content-type": "application/json"}
@@ -79,10 +80,11 @@ class Echo:
 
 
 @asynccontextmanager
-async def gated(token, *, app=None, submit_body_bytes=16 << 20, graceful_s=2.0, **server):
+async def gated(token, *, app=None, lag=None, graceful_s=2.0, peer=True, **settings):
     app = app or Echo()
-    guard = Guard(Config(server=Server(**server)), token)
-    door = gate.Gate(app, guard, submit_body_bytes=submit_body_bytes)
+    config = Config(server=Server(**settings), auth=Auth(peer=peer))
+    lag = lag or Lag(time.monotonic)
+    door = gate.Gate(app, Guard(config, token), config.server, lag)
     async with serving(door, graceful_s=graceful_s) as (url, stop):
         bearer = {"authorization": f"Bearer {token}"}
         async with httpx.AsyncClient(base_url=url, headers=bearer, timeout=20) as client:
@@ -132,7 +134,7 @@ async def test_a_head_is_a_get_without_its_body(token):
 
 @pytest.mark.parametrize("path", ["/api/v1/tasks", "/api/v1/jobs"])
 async def test_a_body_over_its_limit_is_refused_and_the_sender_reads_why(token, path):
-    async with gated(token, submit_body_bytes=4 << 20) as (client, _, _):
+    async with gated(token, max_body_bytes=4 << 20) as (client, _, _):
         declared = await client.post(path, content=b"x" * (8 << 20), headers=JSON)
         assert "4,194,304 bytes" in assert_problem(declared, 413, "too_large")["detail"]
 
