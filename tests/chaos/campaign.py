@@ -39,7 +39,7 @@ def run(
     longest_s: float,
 ) -> Report:
     """`seconds` is how long faults and submits are spread over; 0 is what that many faults need."""
-    seconds = seconds or max(15.0, 8.0 * server_kills, 2.0 * agent_kills, 12.0 * postgres_kills)
+    seconds = seconds or max(15.0, 7.0 * server_kills, 2.0 * agent_kills, 12.0 * postgres_kills)
 
     def plan(faults: Faults) -> None:
         faults.plan(seconds, servers=server_kills, agents=agent_kills, postgres=postgres_kills)
