@@ -18,9 +18,11 @@ from unittest import mock
 
 from msgspec.structs import replace
 
+from styx.agent.custody import Custody
 from styx.agent.duties import Duties, Lease
 from styx.agent.session import Session
 from styx.agent.spool import Stream
+from styx.agent.supervisor import Supervisor
 from styx.core import dag, lifecycle, machine, match, place, policy, roster
 from styx.core.agent import AgentState
 from styx.core.attempt import AttemptState
@@ -233,6 +235,31 @@ def _stop_without_tombstone(self: Machine, order: Any) -> None:
 _stop_or_void = Machine._stop_or_void
 
 
+# The real supervisor's, beside the model's.
+_start_really, _obey_really = Supervisor.start, Supervisor._obey
+_check_limits = Custody._check_limits
+
+
+def _supervisor_starts_again(self: Supervisor, order: Any) -> None:
+    self._journal.attempts.pop(order["k"], None)
+    _start_really(self, order)
+
+
+def _obey_without_tombstone(self: Supervisor, order: Any) -> None:
+    if order["do"] != "stop" or order["k"] in self._custody.live:
+        _obey_really(self, order)
+
+
+def _only_the_lease(self: Custody, attempt: Any, now: float) -> None:
+    attempt.timeout_at = float("inf")
+    _check_limits(self, attempt, now)
+
+
+def _only_the_timeout(self: Custody, attempt: Any, now: float) -> None:
+    attempt.exclusive = False
+    _check_limits(self, attempt, now)
+
+
 def _ever(*_: object) -> float:
     return float("inf")
 
@@ -315,7 +342,9 @@ BUGS: Final[dict[str, Bug]] = {
     "any move allowed": Bug(
         "I-2", [(machine, "check", _nothing), (lifecycle, "TERMINAL", frozenset())]
     ),
-    "timeout not kept": Bug("D-9", [(Machine, "_timeout_at", _none)]),
+    "timeout not kept": Bug(
+        "D-9", [(Machine, "_timeout_at", _none), (Custody, "_check_limits", _only_the_lease)]
+    ),
     # Jobs and needs
     "child unlocked by lost parent": Bug("I-12", [(dag, "satisfied", _lost_satisfies)]),
     "child unlocked by failed parent": Bug("I-12", [(dag, "satisfied", _failure_satisfies)]),
@@ -325,7 +354,7 @@ BUGS: Final[dict[str, Bug]] = {
     "settled needs not loaded": Bug("I-12 L-1 crash world", [(World, "load", _load_forgets(4))]),
     "tallies not loaded": Bug("I-2 L-1 world", [(World, "load", _load_forgets(5))]),
     "deadlines forgotten": Bug("L-1", [(timers.Timers, "run", _sleeps)]),
-    "wall clock believed": Bug("L-1", [(loop, "Steady", _just_the_wall)]),
+    "wall clock believed": Bug("T-17 L-1", [(loop, "Steady", _just_the_wall)]),
     # Placement
     "suspects are assigned to": Bug("R-23", [(place, "takes", _takes_anybody)]),
     "room not counted": Bug("I-13", [(Room, "take", _nothing), (Room, "give", _nothing)]),
@@ -348,7 +377,9 @@ BUGS: Final[dict[str, Bug]] = {
     "stale assign lets two run": Bug(
         "I-8", [(Lease, "start_until", _ever), *_blind("given_up_for")]
     ),
-    "exclusive lease not kept": Bug("I-8", [(Machine, "_lease_end", _none)]),
+    "exclusive lease not kept": Bug(
+        "I-8", [(Machine, "_lease_end", _none), (Custody, "_check_limits", _only_the_timeout)]
+    ),
     # Directives and reports
     "directives on edges only": Bug("L-1 I-11", [(Links, "redrive_one", _nothing)]),
     "cancel forgets, no stop reply": Bug(
@@ -356,11 +387,20 @@ BUGS: Final[dict[str, Bug]] = {
     ),
     "absent attempts kept": Bug("L-1", [(roster, "_absent", _nothing)]),
     "assign not deduplicated": Bug(
-        "I-1", [(Duties, "assign", _assign_again), (Machine, "start", _start_again)]
+        "I-1",
+        [
+            (Duties, "assign", _assign_again),
+            (Machine, "start", _start_again),
+            (Supervisor, "start", _supervisor_starts_again),
+        ],
     ),
     "forgets before it is told": Bug("L-1 I-3", [(Session, "report", _forget_at_once)]),
     "stop leaves no tombstone": Bug(
-        "L-1 I-7", [(Machine, "_stop_or_void", _stop_without_tombstone)]
+        "L-1 I-7",
+        [
+            (Machine, "_stop_or_void", _stop_without_tombstone),
+            (Supervisor, "_obey", _obey_without_tombstone),
+        ],
     ),
     "reports said once": Bug("L-1", [(Session, "_resend", _nothing)]),
     "stop after sync ignored": Bug("L-1 I-11", [(Duties, "stop", _nothing)]),

@@ -45,6 +45,7 @@ from tests.sim.store import Tables
 
 PEACE_S: Final = 1_800.0  # L-1
 CONNECTED_WITHIN_S: Final = 60.0  # L-3: backoff of 15 s twice, a session's timeouts, and a margin
+RETRY_CAP_S: Final = 20.0
 LOOK_EVERY_S: Final = 5.0
 KILLED_WITHIN_S: Final = (
     5.0 + 8.0 + 60.0 + 5.0
@@ -95,7 +96,7 @@ class Trial:
             suspect_after_s=plan.suspect_after_s,
             lost_after_s=plan.lost_after_s,
             retry_base_s=2.0,
-            retry_cap_s=20.0,
+            retry_cap_s=RETRY_CAP_S,
         )
         self.servers = [
             Server(
@@ -289,6 +290,16 @@ class Trial:
                     server.engine.world.check()
                 except AssertionError as error:
                     self.simulation.fail("world", str(error))
+                self._backoffs_end(server.engine)
+
+    def _backoffs_end(self, engine: Engine) -> None:
+        """Whatever the clocks of servers do, none waits for longer than the longest backoff (T-17)."""
+        now = engine.clock()
+        for task in self.tables.tasks.values():
+            if task.state is tasks.TaskState.READY and task.not_before is not None:
+                left_s = (task.not_before - now).total_seconds()
+                if left_s > RETRY_CAP_S:
+                    self.simulation.fail("T-17", f"{task.name} is to wait for {left_s:.0f} s yet")
 
     def _world_is_true(self, engine: Engine) -> None:
         """What the leader believes is what the database holds."""
