@@ -2,7 +2,7 @@
 BIN ?= .venv/bin
 UV ?= uv
 
-.PHONY: setup check test bench fmt lock docs sim chaos chaos-small restarts storm dbfaults partition clock exhaust differential
+.PHONY: setup check test bench fmt lock docs sim sim-bugs chaos chaos-small restarts storm dbfaults partition clock exhaust differential schema fuzz
 
 setup:
 	python3 -m venv .venv && $(BIN)/pip install -q -e '.[test]'
@@ -26,9 +26,13 @@ lock:
 docs:
 	$(BIN)/python docs/generate.py
 
-SEEDS ?= 500
+# make sim SEEDS=50000 FROM=1000000, or as many as fit into a time: make sim BUDGET=60
 sim:
-	$(BIN)/python -m tests.sim run --seeds $(SEEDS)
+	$(BIN)/python -m tests.sim run --from $(or $(FROM),0) $(if $(BUDGET),--budget $(BUDGET),--seeds $(or $(SEEDS),500))
+
+# Each rule broken on purpose must be found, by the invariant that it breaks
+sim-bugs:
+	$(BIN)/python -m tests.sim bugs
 
 # kill -9 of everything under work, then the judge: make chaos TASKS=10000 SERVER_KILLS=100 AGENT_KILLS=300 POSTGRES_KILLS=20
 chaos:
@@ -62,3 +66,11 @@ exhaust:
 # T-3: Postgres and the simulator's memory, side by side: make differential SEQUENCES=10000
 differential:
 	$(BIN)/python -m tests.conformance --sequences $(or $(SEQUENCES),300)
+
+# T-12: every operation of the OpenAPI document against a real server, by schemathesis (the extra `fuzz`): make schema CASES=10000
+schema:
+	$(BIN)/python -m tests.fuzz $(if $(SEED),--seed $(SEED)) schema --cases $(or $(CASES),500)
+
+# T-13: broken, hostile and misplaced frames against a real server's agent socket: make fuzz FRAMES=1000000
+fuzz:
+	$(BIN)/python -m tests.fuzz $(if $(SEED),--seed $(SEED)) agent --frames $(or $(FRAMES),10000)
