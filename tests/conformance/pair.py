@@ -120,9 +120,8 @@ class Server:
         address = f"http://{name}"
         self.line, self.pools = site.lines[name], site.pools[name]
         self.memory_line = MemoryLine(tables)
-        self.real = Election(
-            self.pools, Logs(), site.directory / name, address=address, token="shared"
-        )
+        # Of both, as replicas may share one.
+        self.real = Election(self.pools, Logs(), site.directory, address=address, token="shared")
         self.model = MemoryElection(tables, self.memory_line, f"{name}:1", address)
         self.opened: Opened | None = None
 
