@@ -59,7 +59,7 @@ def main() -> int:
     full.add_argument("parts", nargs="*", choices=[[], *exhaust.PARTS], metavar="PART")
     full.add_argument("--connections", type=int, default=1_000)
     full.add_argument("--seconds", type=float, default=5.0)
-    full.add_argument("--line-mib", type=int, default=200)
+    full.add_argument("--line-mib", type=int, default=1_024)
     full.add_argument("--streams", type=int, default=50)
     full.add_argument("--tasks", type=int, default=100_000)
     full.set_defaults(run=exhaust.run)
