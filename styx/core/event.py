@@ -65,6 +65,7 @@ class AgentSynced(msgspec.Struct, frozen=True):
     agent_id: AgentId
     session: int
     attempts: tuple[Known, ...]
+    restored: bool = False  # since its last welcome, the database was: what it holds may be of later
 
 
 class AgentDisconnected(msgspec.Struct, frozen=True):
@@ -187,6 +188,7 @@ class SyncAnswer(msgspec.Struct, frozen=True):
     forget: tuple[AttemptKey, ...]
     stop: tuple[AttemptKey, ...]  # unknown here or superseded
     adopted: int
+    foreign: tuple[AttemptKey, ...] = ()  # unknown here, and not to be touched
 
 
 class Missing(msgspec.Struct, frozen=True):

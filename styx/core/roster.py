@@ -70,6 +70,7 @@ def synced(draft: Draft, event: AgentSynced) -> SyncAnswer | Missing:
     mine = {a.key: a for a in draft.attempts_of(agent.id)}
     forget: list[AttemptKey] = []
     stop: list[AttemptKey] = []
+    foreign: list[AttemptKey] = []
     adopted = 0
     for key, known in held.items():
         attempt = mine.get(key)
@@ -78,7 +79,8 @@ def synced(draft: Draft, event: AgentSynced) -> SyncAnswer | Missing:
             if over and attempt is not None:
                 _apply(draft, agent, known)
             if not over:
-                stop.append(key)
+                # Of a later history than this database remembers: its operator decides (4.6).
+                (foreign if attempt is None and event.restored else stop).append(key)
             elif attempt is None or attempt.logs_complete:
                 forget.append(key)
         elif attempt.state is AttemptState.RUNNING and known.state is AttemptState.ACCEPTED:
@@ -90,9 +92,9 @@ def synced(draft: Draft, event: AgentSynced) -> SyncAnswer | Missing:
             _apply(draft, agent, known)
     for key, attempt in mine.items():
         if key not in held:
-            _absent(draft, attempt)
+            _absent(draft, attempt, restored=event.restored)
     _settle_in(draft, agent)
-    return SyncAnswer(tuple(forget), tuple(stop), adopted)
+    return SyncAnswer(tuple(forget), tuple(stop), adopted, tuple(foreign))
 
 
 def disconnected(draft: Draft, event: AgentDisconnected) -> None:
@@ -211,9 +213,12 @@ def _apply(draft: Draft, agent: Agent, known: Known) -> None:
                 lifecycle.exited(draft, AttemptExited(known.key, agent.id, known.exit))
 
 
-def _absent(draft: Draft, attempt: Attempt) -> None:
+def _absent(draft: Draft, attempt: Attempt, *, restored: bool) -> None:
     """The agent does not know an attempt that it should hold."""
-    if attempt.state in TERMINAL or attempt.state is not AttemptState.ASSIGNED:
+    task = draft.task(attempt.task_id)
+    once = task is not None and task.spec.delivery is Delivery.AT_MOST_ONCE
+    if attempt.state is not AttemptState.ASSIGNED or (restored and once):
+        # Since the backup it may have run, and been forgotten again.
         lifecycle.lose(draft, attempt, Reason.STATE_LOST)
     elif attempt.stop_reason is not StopReason.NONE:
         # Never accepted, and not to start any more: nothing of it can be anywhere.

@@ -46,6 +46,9 @@ class Link:
         self.synced = False  # from then on it is sent directives
         self.heard_s = heard_s
         self.load: wire.Load | None = None
+        self.foreign: set[AttemptKey] = (
+            set()
+        )  # of another history of the database: see `wire.SyncOk`
         self.bye: wire.Bye | None = None
         self.closing = asyncio.Event()
         self._control: deque[FromServer] = deque()
@@ -161,6 +164,11 @@ class Links:
         link = self._links.get(agent_id)
         return None if link is None else link.load
 
+    def foreign(self, agent_id: AgentId) -> list[AttemptKey]:
+        """What runs there and is of another history of this database, which was restored since."""
+        link = self._links.get(agent_id)
+        return sorted(link.foreign) if link else []
+
     def attach(self, link: Link) -> None:
         """The agent said hello on `link`: it is the newest, so an older one closes."""
         older = self._links.get(link.agent_id)
@@ -220,12 +228,13 @@ class Links:
     def release(self, link: Link, key: AttemptKey) -> None:
         """The agent says that an attempt is over: if it is so here, to its last byte, let go of it."""
         attempt = self._owned(link, key)
+        link.foreign.discard(key)
         if attempt is None or isinstance(effect.pending(attempt), effect.Forget):
             link.send(wire.Forget(key))
 
     def remind(self, link: Link, key: AttemptKey) -> None:
         """The agent speaks of an attempt that should not run, or not any more: say so again (R-31)."""
-        if not self._leading():
+        if not self._leading() or key in link.foreign:
             return  # it will speak of it again
         attempt = self._owned(link, key)
         if attempt is None or attempt.state in ATTEMPT_TERMINAL:

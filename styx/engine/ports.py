@@ -16,6 +16,18 @@ class Store(Protocol):
         """The epoch that fences every write. It may grow with a `load`."""
         ...
 
+    @property
+    def generation(self) -> int:
+        """The id of this database's history: another one after a backup was restored."""
+        ...
+
+    async def surpass(self, seen: int) -> None:
+        """End our term, as agents have seen a later one, `seen`: this database is a restored one.
+
+        The next term is above it, in a new generation. Raises: StoreUnavailable, StaleWrite.
+        """
+        ...
+
     async def load(self) -> LiveRows:
         """Read the truth, after all writes of ours, whose outcome is unknown, have landed or cannot.
 

@@ -19,7 +19,14 @@ from styx.engine.loop import Engine
 from styx.engine.ports import Leader
 from styx.engine.reports import Report, Reports
 from styx.engine.streams import Streams
-from styx.errors import LimitReached, LinkLost, StoreUnavailable, WireMismatch, WriteRefused
+from styx.errors import (
+    LimitReached,
+    LinkLost,
+    StaleWrite,
+    StoreUnavailable,
+    WireMismatch,
+    WriteRefused,
+)
 from styx.kit import supervise
 from styx.wire import agent as wire
 
@@ -27,6 +34,10 @@ HELLO_WITHIN_S: Final = 10.0
 SYNC_WITHIN_S: Final = 60.0  # for all its pages
 SYNC_PAGES_MAX: Final = 1_000  # half a million held attempts
 FLUSH_S: Final = 1.0  # for what is queued when the session is closed from here
+FOREIGN_LOGGED: Final = 20  # attempts named in one line
+LAST_TERM: Final = (
+    1 << 38
+)  # a thousand a second for eight years; segments of logs are numbered by it
 RETRY_AFTER_S: Final = 2.0  # for an agent that came while nothing can be committed
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
@@ -108,6 +119,7 @@ class _Session:
         self._engine = engine
         self.link = Link(engine.monotonic())
         self.reports = Reports(engine, self.link)
+        self._restored = False  # since this agent was last welcomed, the database was
         self._unknown = 0  # messages of types that this version does not know
         self.credit_bytes = engine.links.credit.lend()
         self.streams = Streams(engine, self.link, self.reports, credit_bytes=self.credit_bytes)
@@ -194,6 +206,10 @@ class _Session:
             log.error("agent identity is in use on another disk", agent=hello.name)
             link.close(wire.Bye(wire.CLOSE_CLONED, f"another {hello.name} is connected"))
             return False
+        if hello.last_term > engine.store.term:
+            await self._surpass(hello)
+            return False
+        self._restored = hello.db_generation not in {0, engine.store.generation}
         link.agent_id, link.store_id = hello.agent_id, hello.store_id
         engine.links.attach(link)
         answer = await engine.post(
@@ -218,9 +234,20 @@ class _Session:
                 heartbeat_s=wire.HEARTBEAT_S,
                 lost_after_s=engine.scheduler.lost_after_s,
                 log_credit_bytes=self.credit_bytes,
+                db_generation=engine.store.generation,
             )
         )
         return True
+
+    async def _surpass(self, hello: wire.Hello) -> None:
+        """A later server has spoken to this agent: either we are deposed, or the database is older."""
+        log.error("agent has seen a later term", agent=hello.name, seen=hello.last_term)
+        if hello.last_term > LAST_TERM:
+            raise WireMismatch(f"no server ever had the term {hello.last_term}")
+        with suppress(StaleWrite):
+            await self._engine.store.surpass(hello.last_term)
+        bye = wire.Bye(wire.CLOSE_RESTART, "another term begins", RETRY_AFTER_S)
+        self.link.close(bye)
 
     def _cloned(self, hello: wire.Hello) -> bool:
         """Whether the agent's identity lives on another disk, in a session that still speaks."""
@@ -248,15 +275,21 @@ class _Session:
     async def _sync(self, held: Sequence[wire.Held]) -> None:
         link, engine = self.link, self._engine
         known = tuple(event.Known(entry.key, entry.state, entry.exit) for entry in held)
-        answer = await engine.post(event.AgentSynced(link.agent_id, link.session, known))
+        answer = await engine.post(
+            event.AgentSynced(link.agent_id, link.session, known, self._restored)
+        )
         if not isinstance(answer, event.SyncAnswer):
             raise LinkLost("the session was superseded while it synced")
         offsets = await self.streams.adopt(held)
-        link.send(wire.SyncOk(answer.forget, answer.stop, offsets, answer.adopted))
+        link.send(wire.SyncOk(answer.forget, answer.stop, offsets, answer.adopted, answer.foreign))
+        link.foreign = set(answer.foreign)
         link.synced = True
         engine.links.redrive_one(link)
         await self._release(held)
         agent = engine.world.agents[link.agent_id]
+        if answer.foreign:
+            names = [str(key) for key in answer.foreign[:FOREIGN_LOGGED]]
+            log.warning("attempts of another history run on", agent=agent.name, attempts=names)
         log.info("agent connected", agent=agent.name, session=link.session, adopted=answer.adopted)
 
     async def _release(self, held: Sequence[wire.Held]) -> None:

@@ -26,9 +26,10 @@ class Election:
         """See `engine.ports.Election`."""
         async with pool.using(self._pools.writers) as connection:
             term = await leader.take(connection, self._me)
+            generation = await leader.generation(connection)
         if term is None:
             return None
-        database = Database(self._pools, term)
+        database = Database(self._pools, term, generation)
         logs = LogFiles(
             database,
             self._directory,

@@ -28,6 +28,14 @@ WITH fence AS MATERIALIZED ({FENCE})
 UPDATE leader_lease SET expires_at = now() + make_interval(secs => $2)
 WHERE id = 1 AND term = $1 AND EXISTS (SELECT 1 FROM fence) RETURNING 1
 """
+# A restored dump is another table, and a restored base backup another timeline; nobody can copy either.
+_ORIGIN: Final = """
+SELECT system_identifier || '/' || left(pg_walfile_name(pg_current_wal_lsn()), 8) || '/'
+    || (SELECT oid FROM pg_database WHERE datname = current_database()) || '/'
+    || 'leader_fence'::regclass::oid::bigint
+FROM pg_control_system()
+"""
+_RENEWED: Final = "generation = 1 + floor(random() * 1e15)::bigint"  # never one of before
 
 
 class Holder(msgspec.Struct, frozen=True):
@@ -100,7 +108,31 @@ async def take(connection: Connection, holder: Holder) -> int | None:
             msgspec.json.encode(holder).decode(),
             TTL_S,
         )
+        await connection.execute(
+            f"UPDATE leader_fence SET {_RENEWED}, origin = $1 WHERE id = 1 AND origin <> $1",
+            await connection.fetchval(_ORIGIN),
+        )
     return term
+
+
+async def generation(connection: Connection) -> int:
+    """The id of this database's history: another one means that a backup was restored (4.6)."""
+    number: int = await connection.fetchval("SELECT generation FROM leader_fence WHERE id = 1")
+    return number
+
+
+async def surpass(connection: Connection, term: int, seen: int) -> None:
+    """An agent has seen a later term than there ever was: this database is an older one, restored.
+
+    A new history begins, and the next term is above any that agents have seen. Ends our own term.
+    Raises: StaleWrite, when another server has taken the lead.
+    """
+    if not await connection.fetchval(
+        f"UPDATE leader_fence SET term = $2, {_RENEWED} WHERE id = 1 AND term = $1 RETURNING 1",
+        term,
+        seen,
+    ):
+        raise _deposed(term)
 
 
 async def renew(connection: Connection, term: int) -> None:

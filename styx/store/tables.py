@@ -151,6 +151,8 @@ class LeaderFence(Table):
 
     id = Integer(primary_key=True)
     term = BigInt()
+    generation = BigInt()  # of this history: random, made anew when a backup was restored
+    origin = Text()  # where in the world this very table lay when it was made
 
 
 class LeaderLease(Table):

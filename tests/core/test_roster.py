@@ -238,3 +238,13 @@ def test_a_notice_of_an_older_session_counts_for_nothing():
     desk.join("a1")
     desk.turn(ev.AgentPreempted(AgentId("a1"), old, 30.0))
     assert desk.world.agents[AgentId("a1")].state is AgentState.READY
+
+
+def test_after_a_restore_what_is_unknown_is_left_alone_and_no_assign_of_a_single_run_is_sent_again():
+    d, task, key = in_state(ASSIGNED, delivery=Delivery.AT_MOST_ONCE)
+    stranger = AttemptKey(TaskId("elsewhere"), 1, 0)
+    session = d.connect("a1")
+    held = (known(stranger, RUNNING),)
+    answer = d.turn(ev.AgentSynced(A1, session, held, restored=True)).answers[0]
+    assert answer == ev.SyncAnswer((), (), 0, (stranger,))
+    assert (d.status(task), d.attempts[key].state) == ("lost", AttemptState.LOST)

@@ -363,6 +363,14 @@ class MemoryStore:
             self._unsure = True
             raise
 
+    @property
+    def generation(self) -> int:
+        return 1  # nothing is restored here
+
+    async def surpass(self, seen: int) -> None:
+        """Only one who is deposed meets an agent that has seen more."""
+        self.tables.fence(seen)
+
     async def load(self) -> LiveRows:
         if self._unsure:
             async with self._leading:

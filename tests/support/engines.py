@@ -48,6 +48,13 @@ class Gate:
     def term(self) -> int:
         return self._database.term
 
+    @property
+    def generation(self) -> int:
+        return self._database.generation
+
+    async def surpass(self, seen: int) -> None:
+        await self._database.surpass(seen)
+
     async def load(self) -> LiveRows:
         return await self._database.load()
 
