@@ -70,10 +70,11 @@ def test_a_readopted_task_can_be_stopped_with_all_its_tree(sup: Supervised) -> N
 
 @linux_only
 def test_what_a_lost_task_left_behind_is_hunted_down(sup: Supervised) -> None:
-    sup.sh("k", "(setsid setsid sleep 1001 &) ; sleep 0.1")
+    sup.sh("k", "(setsid setsid sleep 1001 &) ; echo ready; exec sleep 1002")
     pid = sup.wait("k", "pid")["pid"]
-    until(lambda: len(sup.processes("k")) >= 2)
+    until(lambda: sup.out("k") == b"ready\n" and len(sup.processes("k")) >= 2)
     sup.kill()
+    os.kill(pid, signal.SIGKILL)
     until(lambda: gone(pid))
     assert sup.processes("k")
     sup.revive()
