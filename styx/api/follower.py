@@ -78,7 +78,7 @@ class Follower:
         if path == wire.PATH:
             await self._agents(scope, receive, send)
         elif scope["type"] == "websocket":
-            await reject(receive, send, self._nobody("follow /api/v1/events instead"), visit)
+            await reject(receive, send, self._elsewhere(), visit)
         elif path == "/health":
             health = http.Health(status="healthy", version=__version__, service=SERVICE)
             await _answer(send, 200, health)
@@ -142,9 +142,19 @@ class Follower:
         # Once begun, all that could be said is that this is not the end.
         return visit.answered or not lost
 
+    def _elsewhere(self) -> problems.NoLeader:
+        """A WebSocket is not sent on; what it says, /api/v1/events says too, and that is."""
+        leader = self._replica.leader
+        if leader is None:
+            return self._nobody()
+        return problems.NoLeader(
+            f"another server leads: {leader.address}",
+            hint="open the WebSocket there, or follow /api/v1/events here",
+        )
+
     @staticmethod
-    def _nobody(hint: str = "") -> problems.NoLeader:
-        return problems.NoLeader("no server leads at the moment; ask again", hint=hint)
+    def _nobody() -> problems.NoLeader:
+        return problems.NoLeader("no server leads at the moment; ask again")
 
 
 async def _live(receive: Receive, send: Send) -> None:
