@@ -90,4 +90,5 @@ class Agents:
             running,
             links.last_seen_s(agent.id),
             links.load(agent.id),
+            links.foreign(agent.id),
         )

@@ -9,7 +9,7 @@ from styx.core import status
 from styx.core.agent import Agent, Capacity
 from styx.core.attempt import TERMINAL as ATTEMPT_TERMINAL
 from styx.core.attempt import Attempt, AttemptState
-from styx.core.ids import AgentId
+from styx.core.ids import AgentId, AttemptKey
 from styx.core.job import Job
 from styx.core.room import Room
 from styx.core.spec import Requirements
@@ -137,6 +137,7 @@ def agent(
     running: int,
     last_seen_s: float | None,
     load: wire.Load | None,
+    foreign: Sequence[AttemptKey] = (),
 ) -> http.AgentView:
     return http.AgentView(
         id=row.id,
@@ -152,6 +153,7 @@ def agent(
         joined_at=row.joined_at,
         last_seen_s=None if last_seen_s is None else round(last_seen_s, 3),
         load=_load(load),
+        foreign=[str(key) for key in foreign],
     )
 
 

@@ -43,6 +43,7 @@ COLUMNS: Final = (
     Column("MODELS", lambda row: ", ".join(sorted(set(row.gpu_models))) or "–", wide=True),
     Column("LABELS", lambda row: render.labels(row.labels), wide=True),
     Column("ADDRESS", lambda row: row.address or "–", wide=True),
+    Column("FOREIGN", lambda row: ", ".join(row.foreign) or "–", wide=True),
     Column("VERSION", lambda row: row.version, wide=True),
     Column("ID", lambda row: row.id, wide=True),
 )

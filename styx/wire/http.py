@@ -190,6 +190,8 @@ class AgentView(msgspec.Struct):
     load: dict[
         str, float
     ]  # cpu_percent, load1, memory_used_bytes, …; empty until the first reading
+    # Attempts that it runs and this database forgot, as it was restored from a backup: left alone.
+    foreign: list[str] = []
 
 
 class Hindrance(msgspec.Struct, omit_defaults=True):
