@@ -3,7 +3,9 @@
 Both are plain ASGI: the framework's own handling of frames costs more than what is in them.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final
 from urllib.parse import parse_qs
 
@@ -20,6 +22,7 @@ from styx.wire import agent as wire
 
 STREAM_PATH: Final = "/api/v1/stream"
 STREAM_SUBPROTOCOL: Final = "styx.stream.1"
+LINGER_S: Final = 2.0  # silent for so long after our close: nothing more will come
 REASON_BYTES: Final = 123  # of a close frame: RFC 6455, section 5.5, less two for the code
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -32,13 +35,14 @@ class Channel:
         self._receive = receive
         self._send = send
         self._gone = False
+        self.left = False  # by itself; there is nothing more to take
 
     async def receive(self) -> bytes | None:
         if self._gone:
             return None
         message = await self._receive()
         if message["type"] == "websocket.disconnect":
-            self._gone = True
+            self._gone = self.left = True
             return None
         frame = message.get("bytes")
         if frame is None:
@@ -67,7 +71,10 @@ class AgentSocket:
         if await _refused(scope, receive, send, wire.SUBPROTOCOL, required=True):
             return
         await _accept(receive, send, wire.SUBPROTOCOL)
-        await self._serve(Channel(receive, send))
+        channel = Channel(receive, send)
+        await self._serve(channel)
+        if not channel.left:
+            await _discard(receive)
 
 
 class StreamSocket:
@@ -91,11 +98,17 @@ class StreamSocket:
                 await send({"type": "websocket.send", "text": _encode(change).decode()})
             await send({"type": "websocket.close", "code": wire.CLOSE_RESTART})
 
+        left = False
+
         async def read() -> None:
+            nonlocal left
             while (await receive())["type"] != "websocket.disconnect":
                 pass
+            left = True
 
         await supervise.until_first_ends(write=write, read=read)
+        if not left:
+            await _discard(receive)
 
 
 async def _accept(receive: Receive, send: Send, subprotocol: str | None) -> None:
@@ -119,6 +132,19 @@ async def _refused(
         await reject(receive, send, other, visit)
         return True
     return False
+
+
+async def _discard(receive: Receive) -> None:
+    """Take what a peer sends that does not know yet that it is over.
+
+    The HTTP server puts it into a queue, and stalls for ever on a full one: it would keep the connection
+    and its descriptor, and not even see that the peer has gone.
+    """
+    with suppress(TimeoutError):
+        while True:
+            async with asyncio.timeout(LINGER_S):
+                if (await receive())["type"] == "websocket.disconnect":
+                    return
 
 
 def _since(scope: Scope) -> str | None:
