@@ -74,3 +74,4 @@ schema:
 # T-13: broken, hostile and misplaced frames against a real server's agent socket: make fuzz FRAMES=1000000
 fuzz:
 	$(BIN)/python -m tests.fuzz $(if $(SEED),--seed $(SEED)) agent --frames $(or $(FRAMES),10000)
+	$(BIN)/python -m tests.fuzz $(if $(SEED),--seed $(SEED)) frames --frames $(or $(FRAMES),10000)

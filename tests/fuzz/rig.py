@@ -19,7 +19,10 @@ SETTINGS: Final = """
 requests_per_token_per_s = 0
 failed_auth_per_minute = 0
 """
-_FAULT: Final = re.compile(r"Traceback|unhandled error|Task exception|\[critical|AssertionError")
+# The log is JSON, in which a trace is a field.
+_FAULT: Final = re.compile(
+    r'Traceback|unhandled error|Task exception|"exception"|Error in ASGI|ended by itself|AssertionError'
+)
 
 
 @dataclass
