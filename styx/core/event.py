@@ -65,7 +65,10 @@ class AgentSynced(msgspec.Struct, frozen=True):
     agent_id: AgentId
     session: int
     attempts: tuple[Known, ...]
-    restored: bool = False  # since its last welcome, the database was: what it holds may be of later
+    foreign: tuple[AttemptKey, ...] = ()  # those of them that run and never had a row
+    restored: bool = (
+        False  # the database was, since its last welcome: it may know less than the agent
+    )
 
 
 class AgentDisconnected(msgspec.Struct, frozen=True):
@@ -188,7 +191,7 @@ class SyncAnswer(msgspec.Struct, frozen=True):
     forget: tuple[AttemptKey, ...]
     stop: tuple[AttemptKey, ...]  # unknown here or superseded
     adopted: int
-    foreign: tuple[AttemptKey, ...] = ()  # unknown here, and not to be touched
+    foreign: tuple[AttemptKey, ...] = ()  # of another history, and not to be touched
 
 
 class Missing(msgspec.Struct, frozen=True):

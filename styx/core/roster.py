@@ -71,6 +71,7 @@ def synced(draft: Draft, event: AgentSynced) -> SyncAnswer | Missing:
     forget: list[AttemptKey] = []
     stop: list[AttemptKey] = []
     foreign: list[AttemptKey] = []
+    of_others = frozenset(event.foreign)
     adopted = 0
     for key, known in held.items():
         attempt = mine.get(key)
@@ -79,8 +80,8 @@ def synced(draft: Draft, event: AgentSynced) -> SyncAnswer | Missing:
             if over and attempt is not None:
                 _apply(draft, agent, known)
             if not over:
-                # Of a later history than this database remembers: its operator decides (4.6).
-                (foreign if attempt is None and event.restored else stop).append(key)
+                # Of another history than this database remembers: its operator decides (4.6).
+                (foreign if attempt is None and key in of_others else stop).append(key)
             elif attempt is None or attempt.logs_complete:
                 forget.append(key)
         elif attempt.state is AttemptState.RUNNING and known.state is AttemptState.ACCEPTED:

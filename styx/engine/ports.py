@@ -1,6 +1,6 @@
 """What the engine needs of the outside. `styx.store` implements it on Postgres and disk."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from styx.core.delta import Delta
@@ -40,6 +40,15 @@ class Store(Protocol):
 
         Raises: StoreUnavailable (outcome unknown: `load` before the next commit), StaleWrite (a newer
         term or row version is there), WriteRefused (a constraint).
+        """
+        ...
+
+    async def foreign(self, keys: Collection[AttemptKey]) -> list[AttemptKey]:
+        """Those of the keys that have no row. Rows are committed before they are sent and never
+        deleted: so an agent has such a key from another history of this database, which was restored
+        from an older copy, or from another database.
+
+        Raises: StoreUnavailable.
         """
         ...
 

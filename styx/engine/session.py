@@ -13,6 +13,7 @@ import structlog
 
 from styx.core import event
 from styx.core.attempt import TERMINAL
+from styx.core.ids import AttemptKey
 from styx.engine.admission import Doorstep
 from styx.engine.links import Link
 from styx.engine.loop import Engine
@@ -275,8 +276,10 @@ class _Session:
     async def _sync(self, held: Sequence[wire.Held]) -> None:
         link, engine = self.link, self._engine
         known = tuple(event.Known(entry.key, entry.state, entry.exit) for entry in held)
+        foreign = tuple(await self._foreign(held))
+        restored = self._restored or bool(foreign)
         answer = await engine.post(
-            event.AgentSynced(link.agent_id, link.session, known, self._restored)
+            event.AgentSynced(link.agent_id, link.session, known, foreign, restored)
         )
         if not isinstance(answer, event.SyncAnswer):
             raise LinkLost("the session was superseded while it synced")
@@ -291,6 +294,15 @@ class _Session:
             names = [str(key) for key in answer.foreign[:FOREIGN_LOGGED]]
             log.warning("attempts of another history run on", agent=agent.name, attempts=names)
         log.info("agent connected", agent=agent.name, session=link.session, adopted=answer.adopted)
+
+    async def _foreign(self, held: Sequence[wire.Held]) -> list[AttemptKey]:
+        """What runs there without a row here proves another history by itself, however that came
+        about; what has a row, though nobody looks after it any more, is superseded in any history.
+        """
+        known = self._engine.world.attempts
+        live = (entry.key for entry in held if entry.state not in TERMINAL)
+        unknown = [key for key in live if key not in known]
+        return await self._engine.store.foreign(unknown) if unknown else []
 
     async def _release(self, held: Sequence[wire.Held]) -> None:
         """Let go of what was over before this session, and of what the sync has just ended."""

@@ -1,9 +1,11 @@
-"""load(): everything that is not over, as one moment of the database."""
+"""load(): everything that is not over, as one moment of the database; and what never had a row."""
 
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Iterable
 from typing import Any, Final
 
-from styx.core.ids import JobId, SpecId, TaskId
+import msgspec
+
+from styx.core.ids import AttemptKey, JobId, SpecId, TaskId
 from styx.core.task import TaskState
 from styx.store import rows
 from styx.store.exchange import LiveRows
@@ -41,6 +43,13 @@ SELECT job_id, state, count(*) AS tasks FROM tasks
 WHERE job_id IN ({_RUNNING}) AND NOT ({rows.LIVE_TASKS}) GROUP BY job_id, state
 """
 
+_FOREIGN: Final = """
+SELECT g.task_id, g.n, g.rank
+FROM json_to_recordset($1::json) AS g (task_id uuid, n integer, rank integer)
+WHERE NOT EXISTS (
+    SELECT 1 FROM attempts a WHERE (a.task_id, a.n, a.rank) = (g.task_id, g.n, g.rank))
+"""
+
 
 async def load(connection: Connection) -> LiveRows:
     """Raises: the driver's errors."""
@@ -64,3 +73,10 @@ async def load(connection: Connection) -> LiveRows:
         async for row in each(_TALLIES):
             tallies.setdefault(row["job_id"], {})[rows.task_state(row["state"])] = row["tasks"]
     return LiveRows(jobs, tasks, attempts, agents, settled, tallies)
+
+
+async def foreign(connection: Connection, keys: Iterable[AttemptKey]) -> list[AttemptKey]:
+    """See `engine.ports.Store.foreign`. Raises: the driver's errors."""
+    given = msgspec.json.encode([key._asdict() for key in keys]).decode()
+    found = await connection.fetch(_FOREIGN, given)
+    return [AttemptKey(row["task_id"], row["n"], row["rank"]) for row in found]

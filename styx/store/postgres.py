@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+from collections.abc import Collection
 from typing import Final, Self
 
 from styx.core.delta import Delta
+from styx.core.ids import AttemptKey
 from styx.errors import SetupError, StoreError, StoreUnavailable
 from styx.store import commit, leader, live, pool, schema
 from styx.store.exchange import LiveRows
@@ -110,6 +112,11 @@ class Database:
             self._unsure = False
         async with pool.using(self.readers) as connection:
             return await live.load(connection)
+
+    async def foreign(self, keys: Collection[AttemptKey]) -> list[AttemptKey]:
+        """See `engine.ports.Store.foreign`."""
+        async with pool.using(self.readers) as connection:
+            return await live.foreign(connection, keys)
 
     async def renew_lease(self) -> None:
         """To be called every `leader.RENEW_S`. Raises: StaleWrite (deposed), StoreUnavailable."""

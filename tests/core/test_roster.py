@@ -245,6 +245,6 @@ def test_after_a_restore_what_is_unknown_is_left_alone_and_no_assign_of_a_single
     stranger = AttemptKey(TaskId("elsewhere"), 1, 0)
     session = d.connect("a1")
     held = (known(stranger, RUNNING),)
-    answer = d.turn(ev.AgentSynced(A1, session, held, restored=True)).answers[0]
+    answer = d.turn(ev.AgentSynced(A1, session, held, (stranger,), restored=True)).answers[0]
     assert answer == ev.SyncAnswer((), (), 0, (stranger,))
     assert (d.status(task), d.attempts[key].state) == ("lost", AttemptState.LOST)

@@ -68,9 +68,10 @@ async def test_what_only_the_agent_remembers_runs_on_after_a_restore(
 
 
 @pytest.mark.parametrize("before", ["same", "never told"])
-async def test_what_nobody_knows_is_stopped_where_nothing_was_restored(
+async def test_a_run_without_a_row_proves_a_restore_that_nobody_noticed(
     database: Database, tmp_path: Path, before: str
 ):
+    """A copy of the files, say, put back in their place while no new term began."""
     unknown = AttemptKey(TaskId(uuid7.new()), 1, 0)
     async with (
         running(Gate(database), log_files(database, tmp_path)) as engine,
@@ -78,7 +79,26 @@ async def test_what_nobody_knows_is_stopped_where_nothing_was_restored(
     ):
         told = database.generation if before == "same" else 0
         ok = await introduce(peer, peers.running(unknown), db_generation=told)
-        assert (ok.stop, ok.foreign) == ((unknown,), ())
+        assert (ok.stop, ok.foreign) == ((), (unknown,))
+
+
+async def test_what_is_over_by_its_row_is_stopped_after_a_restore_too(
+    database: Database, tmp_path: Path
+):
+    """To the database's place a move to another machine is a restore: nothing may run twice for it."""
+    logs = log_files(database, tmp_path)
+    async with running(Gate(database), logs) as engine:
+        async with connected(engine) as peer:
+            await introduce(peer)
+            await within(engine.post(a_submit()))
+            key = (await peer.hear(wire.Assign)).key
+            peer.say(an_end(key))
+            await peer.hear(wire.Forget)
+            assert key not in engine.world.attempts
+        async with connected(engine) as peer:
+            told = database.generation + 1
+            ok = await introduce(peer, peers.running(key), db_generation=told)
+            assert (ok.stop, ok.foreign) == ((key,), ())
 
 
 async def test_an_agent_that_has_seen_a_later_term_proves_that_the_database_is_older(

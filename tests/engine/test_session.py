@@ -372,13 +372,20 @@ async def test_an_assign_that_never_arrived_is_sent_after_the_sync(engine: Engin
         assert (await peer.hear(wire.Assign)).key == key
 
 
-async def test_what_the_server_does_not_know_is_stopped_or_forgotten(engine: Engine):
+async def test_what_another_agent_was_given_is_stopped(engine: Engine):
+    async with connected(engine) as mine, connected(engine, OTHER) as other:
+        await mine.introduce()
+        key = (await assigned(engine, mine)).key
+        assert (await other.introduce(peers.running(key))).stop == (key,)
+
+
+async def test_what_the_server_does_not_know_is_left_alone_or_forgotten(engine: Engine):
     alive, over = (AttemptKey(TaskId(uuid7.new()), 1, 0) for _ in range(2))
     async with connected(engine) as peer:
         ok = await peer.introduce(
             peers.running(alive), wire.Held(over, AttemptState.SUCCEEDED, Exit(code=0))
         )
-        assert (ok.stop, ok.forget) == ((alive,), (over,))
+        assert (ok.stop, ok.forget, ok.foreign) == ((), (over,), (alive,))
 
 
 async def test_a_sync_comes_in_pages(engine: Engine):
@@ -388,7 +395,7 @@ async def test_a_sync_comes_in_pages(engine: Engine):
         keys = [AttemptKey(TaskId(uuid7.new()), 1, 0) for _ in range(3)]
         for page, key in enumerate(keys):
             peer.say(wire.Sync(page, last=page == 2, attempts=(peers.running(key),)))
-        assert set((await peer.hear(wire.SyncOk)).stop) == set(keys)
+        assert set((await peer.hear(wire.SyncOk)).foreign) == set(keys)
 
 
 # --- other sessions -------------------------------------------------------------------------------

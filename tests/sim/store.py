@@ -7,7 +7,7 @@ and `MemoryLogs` are one server's view of it, the twins of `styx.store.postgres.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 import msgspec
@@ -385,6 +385,10 @@ class MemoryStore:
         self.tables.commit(term, delta)
         if reads != self._reads:
             self.tables.on_late()
+
+    async def foreign(self, keys: Collection[AttemptKey]) -> list[AttemptKey]:
+        known = self.tables.attempts
+        return await self.line.call(lambda: [key for key in keys if key not in known])
 
     async def renew_lease(self) -> None:
         async with self._leading:

@@ -1,7 +1,7 @@
 """A running engine on a real database, and a store whose commits a test may hold back."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 from styx.config import Scheduler
 from styx.core import event as ev
 from styx.core.delta import Delta
-from styx.core.ids import JobId, TaskId
+from styx.core.ids import AttemptKey, JobId, TaskId
 from styx.core.spec import JobSpec, TaskSpec
 from styx.engine.loop import Engine
 from styx.engine.ports import LiveRows
@@ -57,6 +57,9 @@ class Gate:
 
     async def load(self) -> LiveRows:
         return await self._database.load()
+
+    async def foreign(self, keys: Collection[AttemptKey]) -> list[AttemptKey]:
+        return await self._database.foreign(keys)
 
     async def renew_lease(self) -> None:
         await self._database.renew_lease()
