@@ -31,6 +31,7 @@ SYNC_PAGE: Final = 500  # attempts in one `Sync`
 LOG_CREDIT_BYTES: Final = 4 << 20  # unacknowledged log bytes that a session may have under way
 HEARTBEAT_S: Final = 5.0  # three missed make a suspect
 PREEMPT: Final = "preempt"  # of `Notice`
+FAULT_CHARACTERS: Final = 500  # a value that is wrong is quoted, and may be as long as the frame
 UNKNOWN_MAX: Final = 10  # messages of unknown tags that one session may send
 
 Text = Annotated[str, Meta(max_length=4_096, pattern=r"\A[^\x00]*\Z")]  # fits a text column
@@ -348,7 +349,8 @@ def _decode(codec: _Codec, frame: bytes) -> list[Any]:
             # Once in a session at most does a peer of this version come here.
             return list(_each(codec, _raw.decode(frame)))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise WireMismatch(f"not a frame of the agent protocol: {error}") from error
+        said = str(error)[:FAULT_CHARACTERS]
+        raise WireMismatch(f"not a frame of the agent protocol: {said}") from error
 
 
 def _each(codec: _Codec, raws: Iterable[msgspec.Raw]) -> Iterable[Any]:
