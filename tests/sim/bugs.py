@@ -19,6 +19,7 @@ from msgspec.structs import replace
 
 from styx.agent.custody import Custody
 from styx.agent.duties import Duties, Lease
+from styx.agent.roster import Entry, Phase
 from styx.agent.session import Session
 from styx.agent.spool import Stream
 from styx.agent.supervisor import Supervisor
@@ -37,7 +38,6 @@ from styx.errors import StoreUnavailable
 from styx.wire import agent as wire
 from tests.sim import trial
 from tests.sim.invariants import Invariants
-from tests.sim.machine_model import Machine
 from tests.sim.plan import draw
 from tests.sim.store import MemoryStore, Tables
 
@@ -202,7 +202,7 @@ _turn = Engine._turn
 
 # --- the agent ------------------------------------------------------------------------------------
 
-_assign, _start = Duties.assign, Machine.start
+_assign, _start, _obey = Duties.assign, Supervisor.start, Supervisor._obey
 
 
 def _assign_again(self: Duties, assign: Any, lease_: Any) -> None:
@@ -212,9 +212,19 @@ def _assign_again(self: Duties, assign: Any, lease_: Any) -> None:
     _assign(self, assign, lease_)
 
 
-def _start_again(self: Machine, order: Any) -> None:
-    self.journal.pop(order["k"], None)
+def _start_again(self: Supervisor, order: Any) -> None:
+    self._journal.attempts.pop(order["k"], None)
+    self._journal.forgotten.pop(order["k"], None)
     _start(self, order)
+
+
+def _claim_runs(self: Entry, record: Any) -> None:
+    _apply_record(self, record)
+    if self.phase is Phase.STARTING:
+        self.phase = Phase.RUNNING
+
+
+_apply_record = Entry.apply
 
 
 def _forget_at_once(self: Session, entry: Any) -> None:
@@ -226,27 +236,12 @@ def _forget_at_once(self: Session, entry: Any) -> None:
 _report = Session.report
 
 
-def _stop_without_tombstone(self: Machine, order: Any) -> None:
-    if order["k"] in self.tasks:
-        _stop_or_void(self, order)
-
-
-_stop_or_void = Machine._stop_or_void
-
-
-# The real supervisor's, beside the model's.
-_start_really, _obey_really = Supervisor.start, Supervisor._obey
-_check_limits = Custody._check_limits
-
-
-def _supervisor_starts_again(self: Supervisor, order: Any) -> None:
-    self._journal.attempts.pop(order["k"], None)
-    _start_really(self, order)
-
-
-def _obey_without_tombstone(self: Supervisor, order: Any) -> None:
+def _stop_without_tombstone(self: Supervisor, order: Any) -> None:
     if order["do"] != "stop" or order["k"] in self._custody.live:
-        _obey_really(self, order)
+        _obey(self, order)
+
+
+_check_limits = Custody._check_limits
 
 
 def _only_the_lease(self: Custody, attempt: Any, now: float) -> None:
@@ -341,9 +336,7 @@ BUGS: Final[dict[str, Bug]] = {
     "any move allowed": Bug(
         "I-2", [(machine, "check", _nothing), (lifecycle, "TERMINAL", frozenset())]
     ),
-    "timeout not kept": Bug(
-        "D-9", [(Machine, "_timeout_at", _none), (Custody, "_check_limits", _only_the_lease)]
-    ),
+    "timeout not kept": Bug("D-9", [(Custody, "_check_limits", _only_the_lease)]),
     # Jobs and needs
     "child unlocked by lost parent": Bug("I-12", [(dag, "satisfied", _lost_satisfies)]),
     "child unlocked by failed parent": Bug("I-12", [(dag, "satisfied", _failure_satisfies)]),
@@ -375,9 +368,7 @@ BUGS: Final[dict[str, Bug]] = {
     "stale assign lets two run": Bug(
         "I-8", [(Lease, "start_until", _ever), *_blind("given_up_for")]
     ),
-    "exclusive lease not kept": Bug(
-        "I-8", [(Machine, "_lease_end", _none), (Custody, "_check_limits", _only_the_timeout)]
-    ),
+    "exclusive lease not kept": Bug("I-8", [(Custody, "_check_limits", _only_the_timeout)]),
     # Directives and reports
     "directives on edges only": Bug("L-1 I-11", [(Links, "redrive_one", _nothing)]),
     "cancel forgets, no stop reply": Bug(
@@ -386,20 +377,11 @@ BUGS: Final[dict[str, Bug]] = {
     "absent attempts kept": Bug("L-1", [(roster, "_absent", _nothing)]),
     "assign not deduplicated": Bug(
         "I-1",
-        [
-            (Duties, "assign", _assign_again),
-            (Machine, "start", _start_again),
-            (Supervisor, "start", _supervisor_starts_again),
-        ],
+        [(Duties, "assign", _assign_again), (Supervisor, "start", _start_again)],
     ),
+    "claim said to run": Bug("I-3", [(Entry, "apply", _claim_runs)]),
     "forgets before it is told": Bug("L-1 I-3", [(Session, "report", _forget_at_once)]),
-    "stop leaves no tombstone": Bug(
-        "L-1 I-7",
-        [
-            (Machine, "_stop_or_void", _stop_without_tombstone),
-            (Supervisor, "_obey", _obey_without_tombstone),
-        ],
-    ),
+    "stop leaves no tombstone": Bug("L-1 I-7", [(Supervisor, "_obey", _stop_without_tombstone)]),
     "reports said once": Bug("L-1", [(Session, "_resend", _nothing)]),
     "stop after sync ignored": Bug("L-1 I-11", [(Duties, "stop", _nothing)]),
     # Logs

@@ -8,7 +8,7 @@ from tests.sim.network import FOREVER
 from tests.sim.plan import Fault
 
 if TYPE_CHECKING:
-    from tests.sim.machine_model import Machine
+    from tests.sim.machine import Machine
     from tests.sim.server import Server
     from tests.sim.trial import Trial
 
@@ -32,6 +32,12 @@ def _server(trial: "Trial", fault: Fault) -> "Server":
 
 def _leader(trial: "Trial") -> "Server | None":
     return next((server for server in trial.servers if server.engine), None)
+
+
+def _pause(trial: "Trial", server: "Server", seconds: float) -> None:
+    if server.process is not None:
+        server.process.pause(seconds)
+        trial.simulation.after(seconds, trial.invariants.thawed)
 
 
 def _ways(trial: "Trial", fault: Fault, one: str, others: Sequence[str]) -> None:
@@ -134,9 +140,7 @@ def stop_server(trial: "Trial", fault: Fault) -> None:
 
 
 def pause_server(trial: "Trial", fault: Fault) -> None:
-    process = _server(trial, fault).process
-    if process is not None:
-        process.pause(fault.seconds)
+    _pause(trial, _server(trial, fault), fault.seconds)
 
 
 def cut_database(trial: "Trial", fault: Fault) -> None:
@@ -157,9 +161,7 @@ def cut_leader(trial: "Trial", fault: Fault) -> None:
 
 def pause_leader(trial: "Trial", fault: Fault) -> None:
     """Past the end of its lease, most often."""
-    process = (_leader(trial) or _server(trial, fault)).process
-    if process is not None:
-        process.pause(fault.seconds)
+    _pause(trial, _leader(trial) or _server(trial, fault), fault.seconds)
 
 
 def outage(trial: "Trial", fault: Fault) -> None:

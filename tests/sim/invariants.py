@@ -25,7 +25,7 @@ from tests.sim.store import StreamKey, Tables, Write
 UNKNOWN_ENDS: Final = frozenset(
     {Reason.EXIT_STATUS_LOST, Reason.AGENT_REBOOTED, Reason.SPAWN_ERROR}
 )
-DEAF_S: Final = 55.0  # suspect by then, whatever a server's pause or a slow commit adds
+DEAF_S: Final = 55.0  # suspect by then, whatever a slow commit adds
 SLOW_COMMIT_S: Final = 25.0  # from a decision's first event until its rows are there
 SILENT_S: Final = 20.0  # an agent so long unheard is suspect to every server
 BACKS_OFF: Final = frozenset({AttemptState.FAILED, AttemptState.LOST, AttemptState.REJECTED})
@@ -57,6 +57,7 @@ class Invariants:
             str, tuple[float, float]
         ] = {}  # the last long one: seconds, and its end
         self.led_from: dict[int, float] = {}  # by term
+        self.thawed_at = 0.0  # when a server last went on after a pause
         self.crashed: set[str] = set()  # agents whose halves were killed at some time
         self.forgetful: set[str] = set()  # agents that lost their disk or their boot
         self.rejected_at: dict[AgentId, list[float]] = {}
@@ -81,6 +82,10 @@ class Invariants:
         if silence_s > SILENT_S:
             self.silences[name] = (silence_s, now)
         self.heard_at[name] = now
+
+    def thawed(self) -> None:
+        """A server goes on: what it did not hear meanwhile, it does not take for silence (R-20)."""
+        self.thawed_at = self._simulation.now()
 
     def fail(self, rule: str, text: str) -> None:
         self._simulation.fail(rule, text)
@@ -345,7 +350,8 @@ class Invariants:
         if agent.state is not AgentState.READY:
             self.fail("R-23", f"{name}: assigned to {agent.name}, which is {agent.state}")
         now = self._simulation.now()
-        if now - self.heard_at.get(original(agent.name), now) > DEAF_S:
+        since = max(self.heard_at.get(original(agent.name), now), self.thawed_at)
+        if now - since > DEAF_S:
             self.fail("R-23", f"{name}: assigned to {agent.name}, which is silent for long")
         self._room(agent.id)
 

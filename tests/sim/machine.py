@@ -13,6 +13,7 @@ from styx.agent.duties import Duties
 from styx.agent.executor import Executor, Record
 from styx.agent.link import BACKOFF_BASE_S, BACKOFF_CAP_S, STEADY_S
 from styx.agent.roster import Roster
+from styx.agent.servers import Servers
 from styx.agent.session import Session
 from styx.agent.spool import Spool
 from styx.agent.supervisor import Supervisor
@@ -21,7 +22,8 @@ from styx.core.ids import AgentId
 from styx.errors import LinkLost
 from styx.kit.backoff import Backoff
 from styx.wire import agent as wire
-from tests.sim.kernel import LOCAL_S, Computer, Crash, Kernel, Line, close_below
+from tests.sim.computer import Computer
+from tests.sim.kernel import LOCAL_S, Crash, Kernel, Line, close_below
 from tests.sim.ledger import Ledger
 from tests.sim.loop import Clock, Process, Simulation
 from tests.sim.network import Network
@@ -53,8 +55,9 @@ class Machine:
         self._simulation = simulation
         self._network = network
         self._directory = directory
-        self._urls = urls
+        self._urls = ",".join(urls)
         self._capacity = capacity
+        self._generation = 0  # of the database that knows it
         self._stores = 1
         self._on = False
         self._computer = Computer(
@@ -115,6 +118,7 @@ class Machine:
     def wipe(self) -> None:
         self.power_off()
         self._stores += 1
+        self._generation = 0
         shutil.rmtree(self._directory, ignore_errors=True)
         self._simulation.after(self._simulation.random.uniform(1.0, 20.0), self.boot)
 
@@ -168,6 +172,7 @@ class Machine:
             return
         link = self.link = Process(self._simulation, self.name, self.clock)
         self._session = self._spool = None
+        self._term = 0  # the last that it was welcomed in
         self._lines: list[Line] = []
         link.loop.create_unix_connection = self._connect_local  # type: ignore[method-assign]
         link.start(self._run_link, link)
@@ -224,20 +229,24 @@ class Machine:
         link.start(executor.run)
         await executor.synced.wait()
         backoff = Backoff(base_s=BACKOFF_BASE_S, cap_s=BACKOFF_CAP_S)
-        clock, turn = asyncio.get_running_loop().time, self._computer.boots
+        clock, servers = asyncio.get_running_loop().time, Servers(self._urls)
         while True:
-            began, turn = clock(), turn + 1
-            bye = await self._serve(self._urls[turn % len(self._urls)], duties, roster, spool)
+            began = clock()
+            bye = await self._serve(servers, duties, roster, spool)
             if clock() - began > STEADY_S:
                 backoff.reset()
             if bye.code == wire.CLOSE_SUPERSEDED:
                 await asyncio.sleep(BACKOFF_CAP_S)
             await asyncio.sleep(bye.retry_after_s + backoff.next_s())
 
-    async def _serve(self, url: str, duties: Duties, roster: Roster, spool: Spool) -> wire.Bye:
+    async def _serve(
+        self, servers: Servers, duties: Duties, roster: Roster, spool: Spool
+    ) -> wire.Bye:
+        """As `Link._serve`."""
         try:
-            socket: Any = await self._network.connect(self.name, url)
+            socket: Any = await self._network.connect(self.name, servers.url)
         except LinkLost:
+            servers.next()
             return wire.Bye(wire.CLOSE_RESTART)
         hello = wire.Hello(
             proto=(wire.PROTO, wire.PROTO),
@@ -249,14 +258,29 @@ class Machine:
             version="0",
             capacity=self._capacity,
             address=self.name,
+            last_term=self._term,
+            db_generation=self._generation,
         )
         self._session = Session(
-            socket, hello, duties, roster, spool, load=wire.Load, on_open=lambda *_: None
+            socket,
+            hello,
+            duties,
+            roster,
+            spool,
+            load=wire.Load,
+            on_open=self._opened,
+            alone=servers.alone,
         )
         try:
-            return await self._session.run()
+            bye = await self._session.run()
         finally:
             self._session = None
+        if bye.code == wire.CLOSE_NOT_LEADER:
+            servers.point(bye.reason)
+        return bye
+
+    def _opened(self, welcome: wire.Welcome, _: wire.SyncOk) -> None:
+        self._term, self._generation = welcome.term, welcome.db_generation
 
     def _grown(self, name: str) -> None:
         """As the watch on the spool, a moment later."""

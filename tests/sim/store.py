@@ -369,7 +369,7 @@ class MemoryStore:
 
     async def surpass(self, seen: int) -> None:
         """Only one who is deposed meets an agent that has seen more."""
-        self.tables.fence(seen)
+        await self.line.call(lambda: self.tables.fence(seen))
 
     async def load(self) -> LiveRows:
         if self._unsure:

@@ -34,10 +34,11 @@ from styx.wire import agent as wire
 from tests.sim import faults, triggers
 from tests.sim.client import Client
 from tests.sim.invariants import CLONE, Invariants, original
+from tests.sim.kernel import close_below
 from tests.sim.ledger import Ledger
 from tests.sim.line import Weather
 from tests.sim.loop import Clock, Simulation, Violation, running_process
-from tests.sim.machine_model import Machine
+from tests.sim.machine import Machine
 from tests.sim.network import Network
 from tests.sim.plan import GIB, Plan
 from tests.sim.server import Server
@@ -189,6 +190,7 @@ class Trial:
         for process in self.simulation.processes:
             if process.alive:
                 process.resume()
+        self.invariants.thawed()
         for server in self.servers:
             server.boot()
         for clone in self._clones:
@@ -401,6 +403,7 @@ def run(plan: Plan, *, history: bool = False) -> Result:
             simulation.history or [],
         )
         simulation.end()
+        close_below(directory)
         shutil.rmtree(directory, ignore_errors=True)
         del trial, simulation
         _bury()
