@@ -30,9 +30,8 @@ BODY_BYTES_PER_S: Final = 1 << 10  # slower than any line in use: somebody holds
 BODIES_BYTES: Final = 256 << 20  # of all requests together; beyond, 503
 BUSY_LIMIT: Final = 512  # requests being worked on; who comes then waits for a place
 PLACE_WITHIN_S: Final = 1.0  # beyond, 503: a client that waits elsewhere costs nothing here
-HEAD_BYTES: Final = (
-    32 << 10
-)  # all headers; the HTTP server itself stops only at heads without an end
+# Of all headers; the HTTP server itself stops only at heads without an end.
+HEAD_BYTES: Final = 32 << 10
 HEADERS_MAX: Final = 100  # of a request; no client of ours sends ten
 SHED_LOGS_AFTER_S: Final = 5.0  # the event loop was late without a pause: agents come first
 SHED_LISTS_AFTER_S: Final = 10.0
@@ -208,7 +207,8 @@ class Gate:
                 f"{OPEN_LIMIT} requests and streams are open already",
                 hint="end some of the streams, or ask again later",
             )
-        self._shed(scope["path"])
+        if scope.get("method") in {"GET", "HEAD"}:  # what is handed in is not shed
+            self._shed(scope["path"])
 
     def _admit(self, visit: Visit, scope: Scope, headers: dict[bytes, bytes]) -> None:
         """Raises: Forbidden, Unauthenticated, LimitReached."""

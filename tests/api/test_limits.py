@@ -165,6 +165,7 @@ async def test_a_late_server_sheds_logs_then_lists_and_never_agents(token, late_
                 assert int(answer.headers["retry-after"]) >= 1
             else:
                 assert answer.status_code == 200
+        assert (await client.post("/api/v1/tasks", json={})).status_code == 200, "work is taken"
 
 
 # --- newcomers ------------------------------------------------------------------------------------
