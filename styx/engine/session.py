@@ -36,9 +36,9 @@ SYNC_WITHIN_S: Final = 60.0  # for all its pages
 SYNC_PAGES_MAX: Final = 1_000  # half a million held attempts
 FLUSH_S: Final = 1.0  # for what is queued when the session is closed from here
 FOREIGN_LOGGED: Final = 20  # attempts named in one line
-LAST_TERM: Final = (
-    1 << 38
-)  # a thousand a second for eight years; segments of logs are numbered by it
+NOTICES_LOGGED: Final = 100  # of one session: an agent must not fill our disk
+# A thousand terms a second for eight years; segments of logs are numbered by it.
+LAST_TERM: Final = 1 << 38
 RETRY_AFTER_S: Final = 2.0  # for an agent that came while nothing can be committed
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
@@ -122,6 +122,7 @@ class _Session:
         self.reports = Reports(engine, self.link)
         self._restored = False  # since this agent was last welcomed, the database was
         self._unknown = 0  # messages of types that this version does not know
+        self._notices = 0
         self.credit_bytes = engine.links.credit.lend()
         self.streams = Streams(engine, self.link, self.reports, credit_bytes=self.credit_bytes)
 
@@ -330,7 +331,7 @@ class _Session:
                     if self._engine.leading:
                         self.link.send(wire.HeartbeatOk(seq))
                 case wire.Notice(kind, detail, deadline_s):
-                    log.warning("agent notice", agent=self.link.agent_id, kind=kind, detail=detail)
+                    self._noticed(kind, detail)
                     if kind == wire.PREEMPT:
                         await self._preempted(deadline_s)
                 case wire.Bye():
@@ -339,6 +340,11 @@ class _Session:
                     raise WireMismatch("the session is open already")
         await self.reports.post(reports)
         return True
+
+    def _noticed(self, kind: str, detail: str) -> None:
+        self._notices += 1
+        if self._notices <= NOTICES_LOGGED:
+            log.warning("agent notice", agent=self.link.agent_id, kind=kind, detail=detail)
 
     async def _preempted(self, deadline_s: float) -> None:
         link = self.link

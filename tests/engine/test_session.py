@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import structlog.testing
 
 from styx.core.agent import AgentState
 from styx.core.attempt import AttemptState, Exit, StopReason
@@ -554,3 +555,13 @@ async def test_while_nothing_can_be_committed_nothing_is_acknowledged(engine: En
         assert engine.world.attempts[key].state is AttemptState.RUNNING, "it had landed"
         peer.say(wire.EvStarted(key))
         await peer.hear(wire.EvOk)
+
+
+async def test_an_agent_cannot_fill_the_log_with_notices(engine: Engine):
+    async with connected(engine) as agent:
+        await agent.introduce()
+        with structlog.testing.capture_logs() as lines:
+            notices = [wire.Notice("disk_low", "again") for _ in range(1_000)]
+            agent.say(*notices, wire.Heartbeat(1, 0))
+            await agent.hear(wire.HeartbeatOk)
+    assert sum(line["event"] == "agent notice" for line in lines) == session.NOTICES_LOGGED
