@@ -167,7 +167,7 @@ class Link:
             self._say(f"cannot reach the server at {url} ({lost}); will keep trying")
             self._servers.next()
             return wire.Bye(wire.CLOSE_RESTART)
-        self._session = Session(
+        session = self._session = Session(
             self._socket,
             self._hello(self._socket.local_address),
             self._duties,
@@ -178,11 +178,11 @@ class Link:
             alone=self._servers.alone,
         )
         try:
-            bye = await self._session.run()
+            bye = await session.run()
         finally:
             self._session = self._socket = None
+        self._servers.after(bye, opened=session.opened)
         if bye.code == wire.CLOSE_NOT_LEADER:
-            self._servers.point(bye.reason)
             self._say(f"{url} does not lead; will try {self._servers.url}")
             return bye
         self._say(f"disconnected from {url}: {bye.reason}; will keep trying")

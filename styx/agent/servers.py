@@ -2,6 +2,7 @@
 
 from styx.agent import websocket
 from styx.errors import SetupError
+from styx.wire import agent as wire
 
 
 class Servers:
@@ -18,6 +19,15 @@ class Servers:
     def alone(self) -> bool:
         """Whether the one at `url` is all that is known."""
         return all(url == self.url for url in self._urls)
+
+    def after(self, bye: wire.Bye, *, opened: bool) -> None:
+        """A session has ended. One that was never `opened` was with a server that does not lead, or
+        cannot: cut from its database, say, which need not know yet that it is deposed.
+        """
+        if bye.code == wire.CLOSE_NOT_LEADER:
+            self.point(bye.reason)
+        elif not opened:
+            self.next()
 
     def next(self) -> None:
         """The one at `url` does not lead, or cannot be reached."""

@@ -8,7 +8,7 @@ server's credit and the socket take them.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from styx.agent import proc, spool
@@ -62,6 +62,7 @@ class Session:
         self._lease = Lease(proc.now(), 0.0)
         self._welcome: wire.Welcome | None = None
         self._welcomed: asyncio.Future[wire.Welcome] = self._loop.create_future()
+        self.opened = False  # at some time
         self._open = False
         self._paused = False
         self._bye: wire.Bye | None = None
@@ -71,7 +72,7 @@ class Session:
         self._idling = 0  # ends that wait to be sent: their room stands empty
         self._credit = 0
         self._in_flight = 0  # log bytes sent and not acknowledged
-        self._moved_at = 0.0  # when the last of them were acknowledged
+        self._moved_at = 0.0  # when the last of them were acknowledged, or the first were sent
         self._disk_low = False
         self._beat_number = 0
         self._beats: dict[int, float] = {}  # the last heartbeats, and when they were sent
@@ -119,7 +120,7 @@ class Session:
             if logs is None:
                 self._spool.mark(entry.streams)
             else:
-                self._in_flight += spool.size(logs)
+                self._lend(logs)
                 self._control += logs
         self._unacked[entry.key] = (event, self._loop.time())
         self._control.append(event)
@@ -174,8 +175,13 @@ class Session:
             logs = self._spool.take(room)
             if not logs:
                 break
-            self._in_flight += spool.size(logs)
+            self._lend(logs)
             self._socket.send(wire.encode(list[wire.FromAgent](logs)))
+
+    def _lend(self, logs: Sequence[spool.Message]) -> None:
+        if self._in_flight <= 0:
+            self._moved_at = self._loop.time()  # until now there was nothing to wait for
+        self._in_flight += spool.size(logs)
 
     async def _beat(self) -> None:
         try:
@@ -297,7 +303,7 @@ class Session:
                 stream.restart(offsets.get((entry.key, stream.number), 0))
         self._spool.touch(None)
         self._moved_at = self._loop.time()
-        self._open = True
+        self.opened = self._open = True
         self._duties.session = self
         for key in ok.forget:
             self._duties.forget(key)

@@ -92,6 +92,24 @@ async def test_a_server_that_lives_but_does_not_lead_is_left(
         await (await other.accept()).ready()
 
 
+async def test_a_server_that_can_admit_nobody_is_left(
+    server: AgentServer, start_agent: StartAgent
+) -> None:
+    """It believes that it leads, and cannot commit: another may lead by now."""
+
+    async def refuse() -> None:
+        while True:
+            connection = await server.accept()
+            await connection.wait(wire.Hello)
+            connection.send(wire.Bye(wire.CLOSE_OVERLOAD, "nothing can be committed now", 0.1))
+
+    async with AgentServer().listen() as other, asyncio.TaskGroup() as group:
+        start_agent(url=f"{server.url},{other.url}")
+        refusing = group.create_task(refuse())
+        await (await other.accept()).ready()
+        refusing.cancel()
+
+
 async def test_the_only_server_is_waited_for(server: AgentServer, connection: Connection) -> None:
     """One that cannot commit for a while keeps its agents."""
     connection.acknowledging = False

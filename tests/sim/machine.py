@@ -261,7 +261,7 @@ class Machine:
             last_term=self._term,
             db_generation=self._generation,
         )
-        self._session = Session(
+        session = self._session = Session(
             socket,
             hello,
             duties,
@@ -272,11 +272,10 @@ class Machine:
             alone=servers.alone,
         )
         try:
-            bye = await self._session.run()
+            bye = await session.run()
         finally:
             self._session = None
-        if bye.code == wire.CLOSE_NOT_LEADER:
-            servers.point(bye.reason)
+        servers.after(bye, opened=session.opened)
         return bye
 
     def _opened(self, welcome: wire.Welcome, _: wire.SyncOk) -> None:

@@ -11,6 +11,9 @@ from tests.sim.plan import Plan, draw
 from tests.sim.shrink import shrink
 
 SHORT = range(1_000, 1_012)
+FOUND = (
+    5021,
+)  # a bug of its own each: the first output after a minute of none was taken for stuck
 SOON_CAUGHT = ("at most once retried", "idempotency key not unique", "skipped too early")
 
 
@@ -27,6 +30,11 @@ def fails(plan: Plan) -> str | None:
 def test_short_seeds_are_clean():
     broken = [(seed, fails(draw(seed, deep=False))) for seed in SHORT]
     assert [found for found in broken if found[1]] == []
+
+
+@pytest.mark.parametrize("seed", FOUND)
+def test_what_once_found_a_bug_finds_none(seed: int):
+    assert fails(draw(seed)) is None
 
 
 def test_a_seed_decides_everything():
