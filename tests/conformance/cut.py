@@ -40,6 +40,20 @@ class Line:
         self.port = 0
         self._socket = socket
         self._late: list[tuple[bytes, asyncio.StreamReader, asyncio.StreamWriter]] = []
+        self._served: dict[asyncio.Task[object], list[asyncio.StreamWriter]] = {}
+
+    async def hang_up(self) -> None:
+        """On everybody: a loop cannot be closed while a connection is open."""
+        late, self._late = self._late, []
+        for _, _, writer in late:
+            writer.transport.abort()
+        served = dict(self._served)
+        for writers in served.values():
+            for writer in writers:
+                writer.transport.abort()
+        if served:
+            await asyncio.wait(served)
+        await asyncio.sleep(0)
 
     async def settle(self) -> None:
         """What is late lands now, or is refused."""
@@ -54,6 +68,9 @@ class Line:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""
         up_reader, up_writer = await asyncio.open_unix_connection(self._socket)
+        task = asyncio.current_task()
+        assert task is not None
+        self._served[task] = [writer, up_writer]
         try:
             async with asyncio.TaskGroup() as group:
                 muted = asyncio.Event()
@@ -71,6 +88,7 @@ class Line:
             writer.close()
             if not any(up_writer is kept for _, _, kept in self._late):
                 up_writer.close()
+            del self._served[task]
 
     async def _pump(
         self, reader: asyncio.StreamReader, up: asyncio.StreamWriter, muted: asyncio.Event
@@ -127,4 +145,8 @@ async def listening(socket: Path) -> AsyncGenerator[Line]:
     server = await asyncio.start_server(line.serve, "127.0.0.1", 0)
     line.port = server.sockets[0].getsockname()[1]
     async with server:
-        yield line
+        try:
+            yield line
+        finally:
+            server.close()
+            await line.hang_up()
