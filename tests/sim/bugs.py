@@ -26,6 +26,7 @@ from styx.agent.supervisor import Supervisor
 from styx.core import dag, lifecycle, machine, match, place, policy, roster
 from styx.core.agent import AgentState
 from styx.core.attempt import AttemptState
+from styx.core.event import SyncAnswer
 from styx.core.room import Room
 from styx.core.task import Reason, TaskState
 from styx.core.world import World
@@ -151,6 +152,14 @@ def _cancel_forgets(draft: Any, task: Any, reason: Any, *, force: bool) -> None:
 _cancel = lifecycle.cancel
 
 
+def _sync_stops_nothing(draft: Any, event: Any) -> Any:
+    answer = _synced(draft, event)
+    return replace(answer, stop=()) if isinstance(answer, SyncAnswer) else answer
+
+
+_synced = roster.synced
+
+
 def _judged_by_wish(exit_: Any, stop_reason: Any) -> Any:
     return _judge(replace(exit_, signalled=bool(stop_reason)), stop_reason)
 
@@ -230,7 +239,7 @@ _apply_record = Entry.apply
 def _forget_at_once(self: Session, entry: Any) -> None:
     _report(self, entry)
     if not entry.live:
-        self._duties.forget(entry.key)
+        asyncio.get_running_loop().call_soon(self._duties.forget, entry.key)
 
 
 _report = Session.report
@@ -255,16 +264,11 @@ def _only_the_timeout(self: Custody, attempt: Any, now: float) -> None:
 
 
 def _ever(*_: object) -> float:
-    return float("inf")
+    return 1e12
 
 
 def _none(*_: object) -> None:
     return None
-
-
-async def _beat_deaf(self: Session) -> None:
-    with mock.patch.object(type(self), "abort", _nothing):
-        await asyncio.sleep(1e9)
 
 
 def _restart_from_zero(self: Stream, offset: int) -> None:
@@ -361,9 +365,10 @@ BUGS: Final[dict[str, Bug]] = {
     "no brake": Bug("R-22", [(detector.Detector, "_brake", _no)]),
     "silence never noticed": Bug("R-23", [(detector.Detector, "_link_event", _none)]),
     "lost agent keeps its session": Bug("L-3", [(Links, "_over", _no)]),
-    "deaf to silence": Bug("L-3", [(Session, "_beat", _beat_deaf)]),
+    "deaf to silence": Bug("L-3", [(Session, "_beat", _sleeps), (Session, "abort", _nothing)]),
     # Leases
     "stale leader acknowledges": Bug("R-12", _STALE_LEADER),
+    "stale leader lets two run": Bug("I-8", [*_STALE_LEADER, *_blind("granted")]),
     "stale assign started": Bug("R-40", [(Lease, "start_until", _ever)]),
     "stale assign lets two run": Bug(
         "I-8", [(Lease, "start_until", _ever), *_blind("given_up_for")]
@@ -373,6 +378,9 @@ BUGS: Final[dict[str, Bug]] = {
     "directives on edges only": Bug("L-1 I-11", [(Links, "redrive_one", _nothing)]),
     "cancel forgets, no stop reply": Bug(
         "I-7 I-11", [(lifecycle, "cancel", _cancel_forgets), (Links, "remind", _nothing)]
+    ),
+    "what should not run is left": Bug(
+        "I-11 L-1", [(roster, "synced", _sync_stops_nothing), (Links, "remind", _nothing)]
     ),
     "absent attempts kept": Bug("L-1", [(roster, "_absent", _nothing)]),
     "assign not deduplicated": Bug(
@@ -386,7 +394,7 @@ BUGS: Final[dict[str, Bug]] = {
     "stop after sync ignored": Bug("L-1 I-11", [(Duties, "stop", _nothing)]),
     # Logs
     "logs complete too soon": Bug("I-6", [(Streams, "_logs_stored", _yes)]),
-    "bytes acknowledged first": Bug("I-6", [(Streams, "_store", _ack_bytes_first)]),
+    "bytes acknowledged first": Bug("I-6 L-1", [(Streams, "_store", _ack_bytes_first)]),
     "bytes sent from zero": Bug(
         "I-6", [(Stream, "restart", _restart_from_zero), (Tables, "_append", _append_anything)]
     ),

@@ -277,7 +277,10 @@ class Trial:
             if not run.runs:
                 continue
             attempt = self.tables.attempts.get(run.key)
-            over = attempt is not None and attempt.state in attempts.TERMINAL
+            over = attempt is not None and (
+                attempt.state in attempts.TERMINAL
+                or attempt.stop_reason is not attempts.StopReason.NONE
+            )
             agent = attempt and self.tables.agents[attempt.agent_id]
             heard = agent and now - self.invariants.heard_at.get(original(agent.name), 0.0) < 10.0
             if over and heard and self.peace:
@@ -391,6 +394,8 @@ def run(plan: Plan, *, history: bool = False) -> Result:
     except Violation as found:
         violation = found.with_traceback(None)  # its frames would keep the world
         simulation.note(str(found))
+    except Exception as error:  # noqa: BLE001 -- raised by a callback: of whatever kind, the product's fault
+        violation = Violation("crash", repr(error))
     finally:
         result = Result(
             plan.seed,
