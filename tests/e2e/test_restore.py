@@ -43,6 +43,12 @@ def postgres_program(name: str, *words: str, **options: bytes) -> bytes:
     return done.stdout
 
 
+def foreign(site: Site) -> list[str]:
+    """What the only agent's open session said that it runs and the database never knew."""
+    found: list[str] = site.get("/api/v1/agents")[0]["foreign"]
+    return found
+
+
 def test_what_ran_since_the_backup_runs_on_and_is_listed(
     own: Site, url: str, postgres: Postgres, tmp_path: Path
 ) -> None:
@@ -67,9 +73,8 @@ def test_what_ran_since_the_backup_runs_on_and_is_listed(
     postgres_program("psql", "--dbname", postgres.url, "--command", f"CREATE DATABASE {name}")
     postgres_program("psql", "--dbname", url, "--set", "ON_ERROR_STOP=1", input=dump)
     own.start()
-    until(lambda: own.agent_status("one") == "ready", "the agent is back")
+    until(lambda: foreign(own) == [f"{since}.1.0"], "the agent is back, and said what it runs")
 
-    assert own.get("/api/v1/agents")[0]["foreign"] == [f"{since}.1.0"]
     assert own.call("GET", f"/api/v1/tasks/{since}").status == 404
     assert own.status(before) == "running"
     later = own.submit(run="true")
@@ -77,12 +82,12 @@ def test_what_ran_since_the_backup_runs_on_and_is_listed(
     assert all(process.is_running() for process in processes)
     agent = own.agents["one"]
     agent.kill_link()  # and it is no other by the next session
+    until(lambda: foreign(own) == [], "the session is over")
     agent.restart()
-    until(lambda: own.agent_status("one") == "ready", "the agent is back again")
-    assert own.get("/api/v1/agents")[0]["foreign"] == [f"{since}.1.0"]
+    until(lambda: foreign(own) == [f"{since}.1.0"], "the agent is back again")
     assert all(process.is_running() for process in processes)
 
     gate.touch()
     assert own.finished(before)["attempt"] == 1
     assert own.output(before) == b"begun\ndone\n"
-    until(lambda: own.get("/api/v1/agents")[0]["foreign"] == [], "it has ended by itself")
+    until(lambda: foreign(own) == [], "it has ended by itself")
