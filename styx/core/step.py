@@ -36,11 +36,12 @@ def step(world: World, events: Sequence[ev.Event], now: datetime, policy: Policy
     return draft.delta
 
 
-def prepare(event: ev.JobSubmitted, now: datetime, policy: Policy) -> Delta:
-    """The rows of a job alone, of no world and placed nowhere: for `World.admit`."""
+def prepare(event: ev.JobSubmitted, now: datetime, policy: Policy) -> tuple[Delta, World]:
+    """The rows of a job alone, placed nowhere, and their world: for `World.join`."""
     draft = Draft(World(), now, policy)
     _answer(draft, event)
-    return draft.delta
+    delta = draft.delta
+    return delta, World.load(delta.jobs.values(), delta.tasks.values(), (), (), {}, {})
 
 
 def known(world: World, event: ev.JobSubmitted) -> ev.AlreadySubmitted | None:

@@ -128,12 +128,23 @@ class World:
         self._wake(delta.now)
         self._remember(delta)
 
-    def admit(self, delta: Delta) -> None:
-        """Take over a committed job that was made outside of a turn; the next one places it."""
-        for job in delta.jobs.values():
-            self._put_job(job)
-        for task in delta.tasks.values():
-            self._put_task(task)
+    def join(self, other: Self) -> None:
+        """Take over committed jobs and tasks that touch nothing here: a world of their own, to be used
+        up. The next turn places them. Nothing is done task by task: it may hold a hundred thousand.
+        """
+        self.jobs.update(other.jobs)
+        self.tasks.update(other.tasks)
+        self.waits.update(other.waits)
+        self.dependants.update(other.dependants)
+        self.by_key.update(other.by_key)
+        self._tallies.update(other._tallies)
+        self._tasks_of.update(other._tasks_of)
+        self._timers += other._timers
+        heapq.heapify(self._timers)
+        for key, queue in other.queues.items():
+            mine = self.queues.setdefault(key, ReadyQueue())
+            mine.heap += queue.heap
+            heapq.heapify(mine.heap)
         self.unfinished = True
 
     def _remember(self, delta: Delta) -> None:

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 from styx.core import event, step
 from styx.core.delta import Delta
 from styx.core.policy import Policy
+from styx.core.world import World
 from styx.engine.ports import Store
 from styx.errors import LimitReached, StaleWrite, StoreUnavailable, StyxError, WriteRefused
 
@@ -33,6 +34,7 @@ class Landed(NamedTuple):
 
     posted: Posted
     delta: Delta
+    world: World  # of the job alone
 
 
 class Bulk:
@@ -66,7 +68,7 @@ class Bulk:
         """The world is about to be made anew from the rows: what has landed by now will be in it."""
         self._reads += 1
         self.doubt = None
-        for posted, delta in self.landed:
+        for posted, delta, _ in self.landed:
             answer(posted.waiter, event.Accepted(next(iter(delta.jobs))))
         self.landed.clear()
 
@@ -90,7 +92,7 @@ class Bulk:
         if waiter.done():  # an outage came first
             return
         reads = self._reads
-        delta = await asyncio.to_thread(step.prepare, fact, self._clock(), self._policy)
+        delta, world = await asyncio.to_thread(step.prepare, fact, self._clock(), self._policy)
         try:
             await self._store.commit(delta)
         except WriteRefused as refused:
@@ -105,7 +107,7 @@ class Bulk:
             refuse(waiter, StoreUnavailable("the database was unavailable"))
         else:
             if reads == self._reads:
-                self.landed.append(Landed(posted, delta))
+                self.landed.append(Landed(posted, delta, world))
             else:
                 answer(waiter, event.Accepted(fact.job_id))
                 self.doubt = StoreUnavailable("whether the rows read hold a job is unknown")

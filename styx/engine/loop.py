@@ -228,8 +228,8 @@ class Engine:
 
     def _take_over(self, landed: bulk.Landed) -> None:
         """Between turns, so that every turn sees all of the job or nothing."""
-        (fact, waiter), delta = landed
-        self.world.admit(delta)
+        (fact, waiter), delta, world = landed
+        self.world.join(world)
         bulk.answer(waiter, step.accepted(self.world, fact, self.clock(), self.policy))
         self.feed.publish(delta)
         self._timers.look()

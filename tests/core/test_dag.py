@@ -5,7 +5,7 @@ import pytest
 from styx.core import event as ev
 from styx.core.job import JobState
 from styx.core.policy import Policy
-from styx.core.spec import Need, On, OnFailure
+from styx.core.spec import Need, On, OnFailure, Priority
 from styx.core.world import World
 from tests.support.desk import Desk, a_capacity, a_task
 
@@ -169,6 +169,25 @@ def _ok():
     from styx.core.attempt import Exit
 
     return Exit(code=0)
+
+
+def test_a_job_made_beside_the_turns_takes_its_place_among_the_others():
+    d = Desk()
+    d.join(capacity=a_capacity(1))
+    d.submit(a_task("first"), a_task("later", priority=Priority.LOW))
+    d.submit(a_task("next"))
+    d.bring(
+        a_task("urgent", priority=Priority.CRITICAL),
+        a_task("after", needs=needs("urgent")),
+        a_task("late", queue_timeout_s=60.0, priority=Priority.LOW),
+    )
+    brought = d.last_job
+    assert brought in d.world.jobs
+    d.wait(60)
+    d.run_all()
+    assert d.started == ["first", "urgent", "next", "after", "later"]
+    assert d.finished == ["late", "first", "urgent", "next", "after", "later"]
+    assert not d.world.jobs
 
 
 def reloaded(d: Desk) -> World:

@@ -17,7 +17,7 @@ from styx.core.delta import Delta
 from styx.core.ids import AgentId, AttemptKey, JobId, TaskId
 from styx.core.policy import Policy
 from styx.core.spec import JobSpec, OnFailure, Requirements, TaskSpec
-from styx.core.step import step
+from styx.core.step import prepare, step
 from styx.core.task import Task
 from styx.core.world import World
 
@@ -106,15 +106,25 @@ class Desk:
         project="default",
     ):
         """Submit one job; return the ids of its tasks in order."""
-        spec = a_job(*specs, on_failure=on_failure)
+        event = self._submission(a_job(*specs, on_failure=on_failure), key, project)
+        self.turn(event)
+        return event.task_ids
+
+    def bring(self, *specs: TaskSpec):
+        """As `submit`, for a job that was made beside the turns."""
+        event = self._submission(a_job(*specs))
+        delta, world = prepare(event, self.now, self.policy)
+        self.world.join(world)
+        self.tasks |= delta.tasks
+        self.turn()
+        return event.task_ids
+
+    def _submission(self, spec, key: str = "", project: str = "default") -> ev.JobSubmitted:
         ids = tuple(TaskId(self._id()) for _ in range(spec.width))
         self.last_job = JobId(self._id())
-        self.turn(
-            ev.JobSubmitted(
-                self.last_job, ids, spec, project=project, idem_key=key, body_sha256=key
-            )
+        return ev.JobSubmitted(
+            self.last_job, ids, spec, project=project, idem_key=key, body_sha256=key
         )
-        return ids
 
     def join(
         self,
