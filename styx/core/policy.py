@@ -22,7 +22,13 @@ SCATTER: Final = 2_654_435_761  # Knuth's multiplier: neighbouring ids fall far 
 
 # Ends for which the machine is to blame: they cost an infra retry, never one of the user's.
 _INFRA: Final = frozenset(
-    {Reason.EXIT_STATUS_LOST, Reason.AGENT_REBOOTED, Reason.AGENT_REPLACED, Reason.STATE_LOST}
+    {
+        Reason.EXIT_STATUS_LOST,
+        Reason.AGENT_REBOOTED,
+        Reason.AGENT_REPLACED,
+        Reason.STATE_LOST,
+        Reason.AGENT_SILENT,  # the agent ended an exclusive task for want of a lease
+    }
 )
 _DEATHS: Final = frozenset(
     {Reason.AGENT_SILENT, Reason.AGENT_REBOOTED, Reason.STATE_LOST, Reason.EXIT_STATUS_LOST}
@@ -77,8 +83,10 @@ def _infra(task: Task, attempt: Attempt, final: TaskState, delay_s: float) -> Ve
     if task.spec.delivery is Delivery.AT_MOST_ONCE:
         return Verdict(TaskState.LOST, attempt.reason, infra_failures=1)
     foretold = attempt.stop_reason is StopReason.PREEMPT
-    died = attempt.started_at is not None and attempt.reason in _DEATHS and not foretold
-    deaths = int(died)
+    # An agent that ended it for want of a lease was cut off, and lives.
+    cut_off = attempt.state is AttemptState.FAILED and attempt.reason is Reason.AGENT_SILENT
+    began = attempt.started_at is not None
+    deaths = int(began and attempt.reason in _DEATHS and not foretold and not cut_off)
     if deaths and task.deaths + deaths >= POISON_DEATHS:
         return Verdict(TaskState.FAILED, Reason.POISON, infra_failures=1, deaths=deaths)
     if task.infra_failures >= task.spec.infra_retries:

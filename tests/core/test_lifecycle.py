@@ -173,6 +173,19 @@ def test_a_task_that_had_not_begun_is_no_poison():
     assert (d.status(task), d.tasks[task].deaths) == ("assigned", 0)
 
 
+def test_a_task_that_its_agent_ended_for_want_of_a_lease_costs_no_retry_of_the_users_and_is_no_poison():
+    d, task = running(infra_retries=4)
+    for _ in range(4):
+        d.start(task)
+        d.exit(task, None, signal=15, signalled=True, reason=Reason.AGENT_SILENT)
+        d.wait(600)
+        assert d.status(task) == "assigned"
+    row = d.tasks[task]
+    assert (row.infra_failures, row.user_failures, row.deaths) == (4, 0, 0)
+    d.exit(task, None, signal=15, signalled=True, reason=Reason.AGENT_SILENT)
+    assert (d.status(task), d.reason(task)) == ("failed", "agent_silent")
+
+
 def test_what_is_rejected_while_its_job_fails_fast_says_so():
     d = Desk()
     d.join()

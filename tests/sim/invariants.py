@@ -30,8 +30,14 @@ SLOW_COMMIT_S: Final = 25.0  # from a decision's first event until its rows are 
 SILENT_S: Final = 20.0  # an agent so long unheard is suspect to every server
 BACKS_OFF: Final = frozenset({AttemptState.FAILED, AttemptState.LOST, AttemptState.REJECTED})
 LEAST_BACKOFF_S: Final = 1.0  # half of the trial's base; what a rejection costs
-INFRA: Final = frozenset({Reason.EXIT_STATUS_LOST, Reason.AGENT_REBOOTED})
-DEATHS: Final = INFRA | {Reason.AGENT_SILENT, Reason.STATE_LOST}
+INFRA: Final = frozenset(
+    {
+        Reason.EXIT_STATUS_LOST,
+        Reason.AGENT_REBOOTED,
+        Reason.AGENT_SILENT,
+    }  # the last: without a lease
+)
+DEATHS: Final = INFRA | {Reason.STATE_LOST}
 DEATHS_ALLOWED: Final = 3
 REJECTS_ALLOWED: Final = 5
 CLONE: Final = "~"  # at the end of a machine's name
@@ -336,7 +342,7 @@ class Invariants:
             waited_s = (attempt.assigned_at - last.ended_at).total_seconds()
             if waited_s < LEAST_BACKOFF_S:
                 self.fail("D-6", f"{name}: {waited_s:.1f} s after the try before")
-        deaths = [o for o in counted if o.started_at and o.reason in DEATHS]
+        deaths = [o for o in counted if o.started_at and o.reason in DEATHS and not _cut_off(o)]
         if alone and len(deaths) >= DEATHS_ALLOWED:
             self.fail("D-5", f"{name}: machines died under it {len(deaths)} times")
         if counted and task.spec.delivery is Delivery.AT_MOST_ONCE and task.spec.num_nodes == 1:
@@ -473,6 +479,11 @@ class Invariants:
 def original(name: str) -> str:
     """The agent that a machine claims to be."""
     return name.removesuffix(CLONE)
+
+
+def _cut_off(attempt: Attempt) -> bool:
+    """Its agent lives, and ended it for want of a lease."""
+    return attempt.state is AttemptState.FAILED and attempt.reason is Reason.AGENT_SILENT
 
 
 def _satisfied(on: On, state: TaskState, policy: OnFailure) -> bool:
