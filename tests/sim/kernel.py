@@ -1,3 +1,4 @@
+# ruff: noqa: PTH115, PTH208 -- a path object costs more than what is done with it, thousands of times a minute
 """What one supervisor of a simulated machine sees of it, through the port that the real system stands
 behind in the product. It may be killed at any system call.
 """
@@ -17,6 +18,7 @@ from tests.sim.loop import Process, Simulation
 LOCAL_S: Final = 0.001  # a line between the two halves
 LEAST_S: Final = 1e-6  # a turn takes time, whatever is due
 NO_PIDFD: Final = 0.01  # how often no descriptor is left for a process
+DESCRIPTORS: Final = "/proc/self/fd"
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -117,9 +119,11 @@ def _call(
 
     @wraps(method)
     def call(self: "Kernel", /, *args: P.args, **kwargs: P.kwargs) -> T:
-        self.step()
+        if self.crash_in:
+            self.step()
         result = method(self, *args, **kwargs)
-        self.step()
+        if self.crash_in:
+            self.step()
         return result
 
     return call
@@ -170,14 +174,15 @@ class Kernel:
         return Line(self, peer)
 
     def wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done() and self._ready():
+        if self._waiter is not None and not self._waiter.done() and self._is_ready():
             self._waiter.set_result(None)
 
     async def rest(self, seconds: float) -> None:
         """Until a descriptor is ready, for so long at most, and never for no time at all."""
-        loop = asyncio.get_running_loop()
+        loop = self.process.loop
         waiter = self._waiter = loop.create_future()
-        timer = loop.call_later(LEAST_S if self._ready() else max(seconds, LEAST_S), _set, waiter)
+        rest_s = LEAST_S if self._is_ready() else max(seconds, LEAST_S)
+        timer = loop.call_later(rest_s, _set, waiter)
         await waiter
         timer.cancel()
 
@@ -189,17 +194,17 @@ class Kernel:
         for peer in self._peers:
             peer.close()
 
-    def _ready(self) -> list[int]:
-        return [
-            number
-            for number, writing in self._attended.items()
-            if writing or (number in self.readable and self.readable[number]())
-        ]
+    def _is_ready(self) -> bool:
+        readable = self.readable
+        for number, writing in self._attended.items():
+            if writing or (number in readable and readable[number]()):
+                return True
+        return False
 
     # --- the port -----------------------------------------------------------------------------
 
     def now(self) -> float:
-        return self._computer.clock.monotonic()
+        return self.process.loop.time()
 
     def boot_id(self) -> str:
         return str(self._computer.boots)
@@ -286,8 +291,8 @@ class Kernel:
     def watch(self, pid: int) -> int:
         if self._simulation.random.random() < NO_PIDFD:
             raise OSError("the last descriptors are for other things")
-        number = self.descriptor()
-        self.readable[number] = lambda: self._living(pid) is None
+        number, process = self.descriptor(), self._living(pid)
+        self.readable[number] = lambda: process is None or process.status is not None
         self._attended[number] = False
         return number
 
@@ -310,7 +315,12 @@ class Kernel:
 
     @_call
     def poll(self, seconds: float) -> list[int]:
-        return self._ready()
+        readable = self.readable
+        return [
+            number
+            for number, writing in self._attended.items()
+            if writing or (number in readable and readable[number]())
+        ]
 
     @_call
     def sync(self, descriptor: int) -> None:
@@ -323,10 +333,10 @@ class Kernel:
 
 def close_below(directory: Path) -> None:
     """Close the files that a killed supervisor left open: here it was no process of its own."""
-    for descriptor in list(Path("/proc/self/fd").iterdir()):
+    for descriptor in os.listdir(DESCRIPTORS):
         with contextlib.suppress(OSError):
-            if descriptor.readlink().is_relative_to(directory):
-                os.close(int(descriptor.name))
+            if os.readlink(f"{DESCRIPTORS}/{descriptor}").startswith(f"{directory}/"):
+                os.close(int(descriptor))
 
 
 def _set(waiter: "asyncio.Future[None]") -> None:

@@ -27,6 +27,7 @@ class Run:
 class Ledger:
     def __init__(self) -> None:
         self.runs: dict[AttemptKey, Run] = {}
+        self.running: dict[AttemptKey, Run] = {}
         self.of_task: dict[TaskId, list[Run]] = {}
         self.on_started: Callable[[Run, Run | None], None] = _unheard
         self.on_ended: Callable[[Run], None] = _unheard
@@ -35,7 +36,7 @@ class Ledger:
         """A command was executed for the attempt. A second time is what must never be."""
         key = the_key(key)
         before = self.runs.get(key)
-        run = self.runs[key] = Run(machine, key, at)
+        run = self.runs[key] = self.running[key] = Run(machine, key, at)
         self.of_task.setdefault(key.task_id, []).append(run)
         self.on_started(run, before)
 
@@ -51,6 +52,7 @@ class Ledger:
         run = self.runs[the_key(key)]
         if run.machine == machine and run.runs:
             run.ended_at, run.code, run.signal = at, code, signal
+            del self.running[run.key]
             self.on_ended(run)
 
     def wrote(self, key: AttemptKey | str, stream: int, data: bytes) -> None:

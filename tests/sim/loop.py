@@ -21,6 +21,8 @@ EPOCH: Final = datetime(2026, 1, 1, tzinfo=UTC)  # of the simulated wall clock
 LEAST_S: Final = 1e-9  # a timer in the future makes time pass, whatever floats round to
 TASKS_KEPT: Final = 256  # done ones are dropped each time that this has doubled
 READY, DATA, TIMER = range(3)  # the order in which a thawed process takes up what waited
+# Looked up once: every step needs them.
+_push, _copy_context = heapq.heappush, contextvars.copy_context
 
 
 class Violation(AssertionError):
@@ -50,7 +52,7 @@ class Handle(asyncio.TimerHandle):
         self._when = when  # on the process's own clock
         self._callback = callback
         self._args = args
-        self._context = contextvars.copy_context() if context is None else context
+        self._context = _copy_context() if context is None else context
         self._cancelled = False
 
     @property
@@ -105,8 +107,8 @@ class Simulation:
         if when <= self._now:
             self._ready.append(handle)
         else:
-            self._number += 1
-            heapq.heappush(self._heap, (when, self._number, handle))
+            self._number = number = self._number + 1
+            _push(self._heap, (when, number, handle))
         return handle
 
     def run(self, until: float | Callable[[], bool]) -> None:
@@ -321,7 +323,7 @@ class Loop(asyncio.AbstractEventLoop):
         *args: Any,
         context: contextvars.Context | None = None,
     ) -> Handle:
-        return self.call_at(self.time() + delay, callback, *args, context=context)
+        return self._timer(self.time() + delay, callback, args, context)
 
     def call_at(
         self,
@@ -330,10 +332,19 @@ class Loop(asyncio.AbstractEventLoop):
         *args: Any,
         context: contextvars.Context | None = None,
     ) -> Handle:
-        simulation = self._simulation
-        now, rate = simulation._now, self._process.clock.rate
+        return self._timer(when, callback, args, context)
+
+    def _timer(
+        self,
+        when: float,
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+        context: contextvars.Context | None,
+    ) -> Handle:
+        simulation, process = self._simulation, self._process
+        now, rate = simulation._now, process.clock.rate
         at = now if when <= rate * now else max(when / rate, now + LEAST_S)
-        return simulation.schedule(Handle(self._process, TIMER, when, callback, args, context), at)
+        return simulation.schedule(Handle(process, TIMER, when, callback, args, context), at)
 
     def create_future(self) -> "asyncio.Future[Any]":
         return asyncio.Future(loop=self)
