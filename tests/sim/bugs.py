@@ -39,6 +39,7 @@ from styx.errors import StoreUnavailable
 from styx.wire import agent as wire
 from tests.sim import trial
 from tests.sim.invariants import Invariants
+from tests.sim.kernel import Kernel
 from tests.sim.plan import draw
 from tests.sim.store import MemoryStore, Tables
 
@@ -364,7 +365,7 @@ BUGS: Final[dict[str, Bug]] = {
     ),
     "no brake": Bug("R-22", [(detector.Detector, "_brake", _no)]),
     "silence never noticed": Bug("R-23", [(detector.Detector, "_link_event", _none)]),
-    "lost agent keeps its session": Bug("L-3", [(Links, "_over", _no)]),
+    "lost agent keeps its session": Bug("R-23 L-3", [(Links, "_over", _no)]),
     "deaf to silence": Bug("L-3", [(Session, "_beat", _sleeps), (Session, "abort", _nothing)]),
     # Leases
     "stale leader acknowledges": Bug("R-12", _STALE_LEADER),
@@ -390,6 +391,7 @@ BUGS: Final[dict[str, Bug]] = {
     "claim said to run": Bug("I-3", [(Entry, "apply", _claim_runs)]),
     "forgets before it is told": Bug("L-1 I-3", [(Session, "report", _forget_at_once)]),
     "stop leaves no tombstone": Bug("L-1 I-7", [(Supervisor, "_obey", _stop_without_tombstone)]),
+    "claims not on disk": Bug("I-1 I-7 I-8", [(Kernel, "sync", _nothing)]),
     "reports said once": Bug("L-1", [(Session, "_resend", _nothing)]),
     "stop after sync ignored": Bug("L-1 I-11", [(Duties, "stop", _nothing)]),
     # Logs

@@ -45,6 +45,7 @@ class Computer:
         self.clock = clock
         self.boots = 0
         self.processes: dict[int, Running] = {}
+        self.synced: dict[int, int] = {}  # by inode: how long the file was when the disk was told
         self.full = full
         self.on_death: Callable[[Running], None] = unheard
         self._simulation = simulation

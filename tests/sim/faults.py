@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
+from tests.sim.invariants import original
 from tests.sim.line import DATABASE
 from tests.sim.network import FOREVER
 from tests.sim.plan import Fault
@@ -152,11 +153,20 @@ def cut_leader(trial: "Trial", fault: Fault) -> None:
     leader = _leader(trial) or _server(trial, fault)
     trial.network.block(leader.name, DATABASE, fault.seconds)
     trial.network.block(DATABASE, leader.name, fault.seconds)
-    kept = _machine(trial, fault)
+    kept = _machine(trial, fault) if fault.dice < 0.2 else _one_that_runs_alone(trial, fault)
     if fault.dice < 0.6:
         for machine in trial.machines:
             if machine is not kept:
                 trial.network.block(machine.name, leader.name, fault.seconds)
+
+
+def _one_that_runs_alone(trial: "Trial", fault: Fault) -> "Machine":
+    """A machine on which something exclusive runs, if there is one: what two leaders endanger most."""
+    for run in trial.ledger.running.values():
+        task = trial.tables.tasks.get(run.key.task_id)
+        if task is not None and task.spec.exclusive:
+            return next(m for m in trial.machines if m.name == original(run.machine))
+    return _machine(trial, fault)
 
 
 def pause_leader(trial: "Trial", fault: Fault) -> None:

@@ -27,6 +27,9 @@ UNKNOWN_ENDS: Final = frozenset(
 )
 DEAF_S: Final = 55.0  # suspect by then, whatever a slow commit adds
 SLOW_COMMIT_S: Final = 25.0  # from a decision's first event until its rows are there
+DISMISSED_S: Final = (
+    25.0  # until a lost agent's session ends: an answer given up, a redrive, a margin
+)
 SILENT_S: Final = 20.0  # an agent so long unheard is suspect to every server
 BACKS_OFF: Final = frozenset({AttemptState.FAILED, AttemptState.LOST, AttemptState.REJECTED})
 LEAST_BACKOFF_S: Final = 1.0  # half of the trial's base; what a rejection costs
@@ -70,6 +73,7 @@ class Invariants:
         self.cloned: set[str] = set()  # agents whose identity was on two disks, and the clones
         self.given_up: set[str] = set()  # agents that were declared lost at some time
         self._leaving: set[AgentId] = set()  # declared gone by the commit that is looked at
+        self._gone_at: dict[AgentId, float] = {}  # of those that are, when they were declared so
         self.submitted: dict[str, JobId] = {}  # acknowledged, by idempotency key
         self.cancelled: dict[TaskId, float] = {}  # a cancel of it was acknowledged
         self.spool_cap = 0  # bytes of an attempt's output that wait at an agent
@@ -122,6 +126,9 @@ class Invariants:
                     self._move(agents.NEXT, old, new)
                     if new.state is AgentState.GONE:
                         self.given_up.add(original(new.name))
+                        self._gone_at[new.id] = self._simulation.now()
+                    else:
+                        self._gone_at.pop(new.id, None)
         for _, old, new in writes:
             if isinstance(new, Attempt):
                 if old is None:
@@ -444,11 +451,13 @@ class Invariants:
 
     # --- leases ------------------------------------------------------------------------------
 
-    def granted(self, holder: str) -> None:
+    def granted(self, holder: str, agent_id: AgentId) -> None:
         """A server acknowledges a heartbeat, which is a lease of its own to the agent."""
-        leader = self._tables.lease.holder
+        leader, now = self._tables.lease.holder, self._simulation.now()
         if leader != holder:
             self.fail("R-12", f"{holder} acknowledges a heartbeat while {leader} leads")
+        if now - max(self._gone_at.get(agent_id, now), self.thawed_at) > DISMISSED_S:
+            self.fail("R-23", f"the session of {agent_id} goes on, which was declared lost")
 
     def given_up_for(self, attempt: Attempt) -> None:
         """What may run nowhere else at the time is started."""

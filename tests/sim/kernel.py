@@ -324,7 +324,8 @@ class Kernel:
 
     @_call
     def sync(self, descriptor: int) -> None:
-        pass
+        found = os.fstat(descriptor)
+        self._computer.synced[found.st_ino] = found.st_size
 
     def _living(self, pid: int) -> Running | None:
         process = self._computer.processes.get(pid)

@@ -28,6 +28,7 @@ class Weather:
     lose: float = 0.0  # sent, and the answer is lost: applied, not applied, or applied later
     stall: float = 0.0  # takes seconds
     out_until: float = 0.0  # the database is down
+    mute: bool = False  # of the call that is under way, nobody will hear how it went
 
 
 class DatabaseLine:
@@ -95,6 +96,10 @@ class DatabaseLine:
             result, error = None, raised
         if self._network.blocked_until(DATABASE, self._machine) > now:
             self._process.post(now + GIVE_UP_S, _fail, answer)
+            return
+        if self._weather.mute:
+            self._weather.mute = False
+            self._process.post(now + 0.001, _fail, answer)
             return
         back_s = self._weather.latency_s * self._simulation.random.random()
         self._process.post(now + back_s, _settle, answer, result, error)

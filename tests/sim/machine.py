@@ -3,6 +3,7 @@ on a simulated kernel, and the link's session, duties, roster, executor and spoo
 """
 
 import asyncio
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, Final
 from styx.agent import home
 from styx.agent.duties import Duties
 from styx.agent.executor import Executor, Record
-from styx.agent.link import BACKOFF_BASE_S, BACKOFF_CAP_S, STEADY_S
+from styx.agent.link import BACKOFF_BASE_S, BACKOFF_CAP_S, SHORTEN_EVERY_S, STEADY_S
 from styx.agent.roster import Roster
 from styx.agent.servers import Servers
 from styx.agent.session import Session
@@ -31,6 +32,7 @@ from tests.sim.network import Network
 SPOOL_BYTES: Final = 64 << 20
 CRASHES_WITHIN: Final = 40  # system calls, of a supervisor that is killed at one of them
 RELAUNCH_S: Final = (0.05, 2.0)
+TEARS: Final = 0.7  # how often a power cut takes something from the journal
 
 
 class Machine:
@@ -110,6 +112,16 @@ class Machine:
             self._supervisor_gone(self._kernel)
         self._network.gone(self.name)
         self._computer.halt()
+        self._tear_journal()
+
+    def _tear_journal(self) -> None:
+        """With the power goes what the disk was not told to keep: all of it, some, or nothing."""
+        path = self._directory / home.JOURNAL
+        if self._simulation.random.random() < TEARS and path.exists():
+            found = path.stat()
+            kept = min(self._computer.synced.get(found.st_ino, 0), found.st_size)
+            torn = self._simulation.random.random() ** 2 * (found.st_size - kept)
+            os.truncate(path, kept + int(torn))
 
     def reboot(self) -> None:
         self.power_off()
@@ -289,5 +301,7 @@ class Machine:
     def _heard_of(self, name: str) -> None:
         if self._spool is not None:
             self._spool.touch([name])
+            # The real one looks all the time: nothing changes but by what is written.
+            asyncio.get_running_loop().call_later(SHORTEN_EVERY_S, self._spool.shorten)
         if self._session is not None:
             self._session.grown()

@@ -60,6 +60,8 @@ class Plan(msgspec.Struct, frozen=True):
     spool_bytes: int  # of output that waits at an agent, and of one attempt's
     cancel_in_window: float  # share of attempts whose cancel comes just as they are assigned
     freeze_in_window: float  # share of attempts whose agent stands still just as they are assigned
+    jumps_in_backoff: float  # share of backoffs in which the leader's clock is set back
+    unheard_verdicts: float  # share of commits that declare an agent lost, and whose answer is lost
     works: tuple[Work, ...]
     faults: tuple[Fault, ...]
 
@@ -78,7 +80,7 @@ KINDS: Final = {
     "power_off": (0.7, 120.0),
     "wipe": (0.5, 10.0),
     "clone": (0.4, 100.0),
-    "full": (0.7, 30.0),
+    "full": (1.0, 120.0),
     "crash_server": (4.0, 10.0),
     "stop_server": (1.5, 5.0),
     "pause_server": (3.0, 30.0),
@@ -99,7 +101,7 @@ KINDS: Final = {
 
 
 def draw(seed: int, *, deep: bool = True) -> Plan:
-    dice = random.Random(f"plan {seed}")
+    dice, more = random.Random(f"plan {seed}"), random.Random(f"more {seed}")
     agents = dice.choice((2, 2, 3, 3, 4)) if deep else dice.choice((1, 2, 3))
     faults_s = dice.uniform(250, 400) if deep else dice.uniform(40, 90)
     lost_after_s = dice.choice((60.0, 60.0, 60.0, 120.0))
@@ -119,6 +121,8 @@ def draw(seed: int, *, deep: bool = True) -> Plan:
         spool_bytes=dice.choice((64 << 20, 64 << 20, 256 << 10)),
         cancel_in_window=dice.choice((0.0, 0.0, 0.05, 0.2)),
         freeze_in_window=dice.choice((0.0, 0.0, 0.0, 0.08, 0.3)) if deep else 0.0,
+        unheard_verdicts=more.choice((0.0, 0.0, 0.7)),
+        jumps_in_backoff=more.choice((0.0, 0.0, 0.0, 0.2)),
         works=tuple(works),
         faults=tuple(sorted(_faults(dice, faults_s) + _lost_submits(dice, works))),
     )

@@ -18,6 +18,7 @@ from unittest import mock
 import structlog
 
 from styx.agent import proc
+from styx.agent import session as agent_session
 from styx.config import Scheduler
 from styx.core import attempt as attempts
 from styx.core import task as tasks
@@ -26,7 +27,7 @@ from styx.core.attempt import Attempt
 from styx.core.ids import AgentId, AttemptKey
 from styx.core.job import JobState
 from styx.core.world import World
-from styx.engine import links, loop, replica, streams
+from styx.engine import admission, links, loop, replica, streams
 from styx.engine.links import Link
 from styx.engine.loop import Engine
 from styx.kit import uuid7
@@ -49,9 +50,8 @@ CONNECTED_WITHIN_S: Final = 60.0  # L-3: backoff of 15 s twice, a session's time
 RETRY_CAP_S: Final = 20.0
 LOOK_EVERY_S: Final = 5.0
 LOOK_ANYWAY: Final = 8  # looks from one at a world in which nothing was committed to the next such
-KILLED_WITHIN_S: Final = (
-    5.0 + 8.0 + 60.0 + 5.0
-)  # I-11: redrive, the longest grace, the kill, a look
+KILLED_WITHIN_S: Final = 5.0 + 8.0 + 12.0 + 5.0  # I-11: redrive, the longest grace, sweeps, a look
+CREDIT_BYTES: Final = 2_000  # of log bytes under way, where everything is small
 SHM: Final = Path("/dev/shm")
 
 
@@ -190,6 +190,7 @@ class Trial:
         self.network.mean_latency_s = self.plan.latency_s
         weather = self.weather
         weather.refuse = weather.lose = weather.stall = weather.out_until = 0.0
+        weather.mute = False
         for process in self.simulation.processes:
             if process.alive:
                 process.resume()
@@ -256,11 +257,11 @@ class Trial:
         name = original(self.tables.agents[attempt.agent_id].name)
         return name in self.invariants.forgetful or name in self.invariants.given_up
 
-    def grants(self) -> None:
+    def grants(self, agent_id: AgentId) -> None:
         """The server that runs acknowledges a heartbeat: its agent may go on for a lease."""
         process = running_process()
         server = next(server for server in self.servers if server.process is process)
-        self.invariants.granted(server.holder)
+        self.invariants.granted(server.holder, agent_id)
 
     # --- now and then -------------------------------------------------------------------------
 
@@ -372,6 +373,9 @@ def _patched(plan: Plan, trial: Trial) -> Generator[None]:
                 (streams, "KEPT", 4),
                 (streams, "TOLD_LIMIT", 2),
                 (wire, "SYNC_PAGE", 2),
+                (wire, "LOG_CREDIT_BYTES", CREDIT_BYTES),
+                (admission, "CREDIT_LEAST_BYTES", CREDIT_BYTES),
+                (agent_session, "END_LOG_BYTES", CREDIT_BYTES // 4),
             ):
                 stack.enter_context(mock.patch.object(module, name, value))
         yield
@@ -380,7 +384,7 @@ def _patched(plan: Plan, trial: Trial) -> Generator[None]:
 def _watched(trial: Trial, send: Callable[[Link, wire.FromServer], None]) -> object:
     def watched(self: Link, message: wire.FromServer) -> None:
         if type(message) is wire.HeartbeatOk and not self.closing.is_set():
-            trial.grants()
+            trial.grants(self.agent_id)
         send(self, message)
 
     return watched

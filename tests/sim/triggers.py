@@ -3,7 +3,9 @@
 import random
 from typing import TYPE_CHECKING, Final
 
+from styx.core.agent import AgentState
 from styx.core.attempt import Attempt, AttemptState
+from styx.core.task import TaskState
 from styx.store import rows
 from tests.sim.invariants import original
 from tests.sim.store import Write
@@ -18,18 +20,22 @@ THAW_S: Final = (
 
 
 def watch_commits(trial: "Trial") -> None:
-    """Act on attempts just as they are assigned, and just as they start."""
+    """Act on attempts as they are assigned and as they start, on tasks as they begin to wait, on agents
+    as they are given up.
+    """
     plan, dice = trial.plan, random.Random(trial.plan.seed)
-    if not (plan.cancel_in_window or plan.freeze_in_window):
-        return
     committed = trial.tables.on_commit
 
     def watch(term: int, writes: list[Write]) -> None:
         committed(term, writes)
-        for table, old, new in writes:
-            if table is rows.ATTEMPTS and not trial.peace:
-                assert isinstance(new, Attempt)
+        for table, old, new in () if trial.peace else writes:
+            if table is rows.ATTEMPTS:
                 _attempt(old, new)
+            elif table is rows.TASKS and new.state is TaskState.READY and new.not_before:
+                if dice.random() < plan.jumps_in_backoff:
+                    _set_back()
+            elif table is rows.AGENTS and new.state is AgentState.GONE:
+                trial.weather.mute |= dice.random() < plan.unheard_verdicts
 
     def _attempt(old: Attempt | None, new: Attempt) -> None:
         begun = old is None or (
@@ -39,6 +45,11 @@ def watch_commits(trial: "Trial") -> None:
             trial.client.cancel([new.task_id], force=dice.random() < 0.3)
         if begun and dice.random() < plan.freeze_in_window:
             _freeze(new)
+
+    def _set_back() -> None:
+        for server in trial.servers:
+            if server.engine is not None:
+                server.clock.jump(-3_600.0 * dice.random())
 
     def _freeze(attempt: Attempt) -> None:
         """Its agent stands still with the assign on the way, for about as long as it takes to be given up."""
