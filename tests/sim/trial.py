@@ -135,6 +135,7 @@ class Trial:
         for fault in plan.faults:
             simulation.at(fault.at, faults.inflict, self, fault)
         triggers.watch_commits(self)
+        triggers.watch_starts(self)
         simulation.after(LOOK_EVERY_S, self._look)
         simulation.run(plan.faults_s)
         self._heal()

@@ -8,6 +8,8 @@ from styx.core.attempt import Attempt, AttemptState
 from styx.core.task import TaskState
 from styx.store import rows
 from tests.sim.invariants import original
+from tests.sim.ledger import Run
+from tests.sim.machine import Machine
 from tests.sim.store import Write
 
 if TYPE_CHECKING:
@@ -17,6 +19,28 @@ THAW_S: Final = (
     -5.0,
     45.0,
 )  # after the attempt was declared lost: from a little before to long after
+
+
+CUT_WITHIN_S: Final = 0.05  # of a start: before, while and after the server is told of it
+
+
+def watch_starts(trial: "Trial") -> None:
+    """Take a machine's power just as it has claimed and started something."""
+    plan, dice = trial.plan, random.Random(f"starts {trial.plan.seed}")
+    started = trial.ledger.on_started
+
+    def watch(run: Run, before: Run | None) -> None:
+        started(run, before)
+        machine = next((m for m in trial.machines if m.name == run.machine), None)
+        if machine is not None and not trial.peace and dice.random() < plan.cuts_at_start:
+            trial.simulation.after(CUT_WITHIN_S * dice.random(), cut, machine)
+
+    def cut(machine: Machine) -> None:
+        trial.simulation.note("power cut", machine.name)
+        trial.forgets(machine)
+        machine.reboot()
+
+    trial.ledger.on_started = watch
 
 
 def watch_commits(trial: "Trial") -> None:
