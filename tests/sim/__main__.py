@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from typing import Final, NamedTuple
 
-from tests.sim import bugs, trial
+from tests.sim import bugs, hunt, trial
 from tests.sim.plan import Plan, draw
 from tests.sim.shrink import shrink
 
@@ -177,7 +177,7 @@ def main() -> int:
                 smaller=asked.shrink,
             )
         case _:
-            return bugs.hunt(asked.names, within=asked.within, jobs=asked.jobs)
+            return hunt.hunt(asked.names, within=asked.within, jobs=asked.jobs)
 
 
 if __name__ == "__main__":

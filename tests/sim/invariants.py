@@ -170,8 +170,9 @@ class Invariants:
                 self.fail("I-12", f"task {new.name} was skipped, and every need may be met yet")
         if new.state is TaskState.CANCELLED and new.reason is not Reason.FAIL_FAST:
             last = self._tables.attempts.get(AttemptKey(new.id, new.attempt, 0))
+            fast = last is not None and last.stop_reason is StopReason.FAIL_FAST
             rejected = last is not None and last.state is AttemptState.REJECTED
-            if rejected and last.stop_reason is StopReason.FAIL_FAST and new.spec.num_nodes == 1:
+            if rejected and fast and new.spec.num_nodes == 1:
                 self.fail("D-3", f"task {new.name} failed fast, and is said to be {new.reason}")
         if new.state is TaskState.SUCCEEDED:
             for rank in range(new.spec.num_nodes):
@@ -195,10 +196,24 @@ class Invariants:
             new.state in {TaskState.FAILED, TaskState.LOST}
             and new.reason is not Reason.QUEUE_TIMEOUT
         ):
+            self._spent(new)
             job = self._tables.jobs[new.job_id]
             wished = job.cancel_reason is not Reason.NONE or job.state is not JobState.RUNNING
             if job.on_failure is OnFailure.FAIL_FAST and not wished:
                 self.fail("D-3", f"{new.name} failed, and its job goes on")
+
+    def _spent(self, task: Task) -> None:
+        """What failed for good was tried as often as promised (D-5)."""
+        spec = task.spec
+        if spec.num_nodes > 1 or task.cancel_at or task.reason is Reason.POISON:
+            return
+        if spec.delivery is Delivery.AT_MOST_ONCE:
+            return
+        tries = [self._tables.attempts[AttemptKey(task.id, n + 1, 0)] for n in range(task.attempt)]
+        user = [o for o in tries if o.state is AttemptState.FAILED and o.reason not in INFRA]
+        infra = [o for o in tries if o not in user and o.state is not AttemptState.REJECTED]
+        if len(user) <= spec.retries and len(infra) <= spec.infra_retries:
+            self.fail("D-5", f"task {task.name} is {task.state} with retries left: {tries}")
 
     def _needs_met(self, task: Task) -> None:
         policy = self._tables.jobs[task.job_id].on_failure
