@@ -31,7 +31,7 @@ def _server(trial: "Trial", fault: Fault) -> "Server":
     return trial.servers[fault.who % len(trial.servers)]
 
 
-def _leader(trial: "Trial") -> "Server | None":
+def leader_of(trial: "Trial") -> "Server | None":
     return next((server for server in trial.servers if server.engine), None)
 
 
@@ -149,15 +149,25 @@ def cut_database(trial: "Trial", fault: Fault) -> None:
 
 
 def cut_leader(trial: "Trial", fault: Fault) -> None:
-    """The leader loses the database and keeps some of its agents; another server takes over the rest."""
-    leader = _leader(trial) or _server(trial, fault)
-    trial.network.block(leader.name, DATABASE, fault.seconds)
-    trial.network.block(DATABASE, leader.name, fault.seconds)
     kept = _machine(trial, fault) if fault.dice < 0.2 else _one_that_runs_alone(trial, fault)
-    if fault.dice < 0.6:
-        for machine in trial.machines:
-            if machine is not kept:
-                trial.network.block(machine.name, leader.name, fault.seconds)
+    isolate(
+        trial,
+        leader_of(trial) or _server(trial, fault),
+        kept,
+        fault.seconds,
+        alone=fault.dice < 0.6,
+    )
+
+
+def isolate(
+    trial: "Trial", leader: "Server", kept: "Machine", seconds: float, *, alone: bool
+) -> None:
+    """The leader loses the database; `alone`, it loses every machine but `kept` as well, to another server."""
+    trial.network.block(leader.name, DATABASE, seconds)
+    trial.network.block(DATABASE, leader.name, seconds)
+    for machine in trial.machines if alone else ():
+        if machine is not kept:
+            trial.network.block(machine.name, leader.name, seconds)
 
 
 def _one_that_runs_alone(trial: "Trial", fault: Fault) -> "Machine":
@@ -171,7 +181,7 @@ def _one_that_runs_alone(trial: "Trial", fault: Fault) -> "Machine":
 
 def pause_leader(trial: "Trial", fault: Fault) -> None:
     """Past the end of its lease, most often."""
-    _pause(trial, _leader(trial) or _server(trial, fault), fault.seconds)
+    _pause(trial, leader_of(trial) or _server(trial, fault), fault.seconds)
 
 
 def outage(trial: "Trial", fault: Fault) -> None:

@@ -60,6 +60,7 @@ class Plan(msgspec.Struct, frozen=True):
     spool_bytes: int  # of output that waits at an agent, and of one attempt's
     cancel_in_window: float  # share of attempts whose cancel comes just as they are assigned
     freeze_in_window: float  # share of attempts whose agent stands still just as they are assigned
+    leader_cut_at_start: float  # share of long, exclusive runs whose leader is then isolated
     cuts_at_start: float  # share of starts just after which the machine loses its power
     jumps_in_backoff: float  # share of backoffs in which the leader's clock is set back
     unheard_verdicts: float  # share of commits that declare an agent lost, and whose answer is lost
@@ -125,6 +126,7 @@ def draw(seed: int, *, deep: bool = True) -> Plan:
         unheard_verdicts=more.choice((0.0, 0.0, 0.7)),
         cuts_at_start=more.choice((0.0, 0.0, 0.0, 0.06)),
         jumps_in_backoff=more.choice((0.0, 0.0, 0.0, 0.2)),
+        leader_cut_at_start=more.choice((0.0, 0.0, 0.5)) if deep else 0.0,
         works=tuple(works),
         faults=tuple(sorted(_faults(dice, faults_s) + _lost_submits(dice, works))),
     )

@@ -14,6 +14,7 @@ _CALM: Final[dict[str, Any]] = {
     "tiny": False,
     "cancel_in_window": 0.0,
     "freeze_in_window": 0.0,
+    "leader_cut_at_start": 0.0,
     "cuts_at_start": 0.0,
     "jumps_in_backoff": 0.0,
     "unheard_verdicts": 0.0,

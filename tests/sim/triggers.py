@@ -7,6 +7,7 @@ from styx.core.agent import AgentState
 from styx.core.attempt import Attempt, AttemptState
 from styx.core.task import TaskState
 from styx.store import rows
+from tests.sim import faults
 from tests.sim.invariants import original
 from tests.sim.ledger import Run
 from tests.sim.machine import Machine
@@ -15,30 +16,48 @@ from tests.sim.store import Write
 if TYPE_CHECKING:
     from tests.sim.trial import Trial
 
-THAW_S: Final = (
-    -5.0,
-    45.0,
-)  # after the attempt was declared lost: from a little before to long after
-
-
+# After the attempt was declared lost: from a little before to long after.
+THAW_S: Final = (-5.0, 45.0)
+TAKEOVER_S: Final = 20.0  # until another leads, and has found a place for what it takes for lost
+ISOLATED_WITHIN_S: Final = 10.0  # of a start
 CUT_WITHIN_S: Final = 0.05  # of a start: before, while and after the server is told of it
 
 
 def watch_starts(trial: "Trial") -> None:
-    """Take a machine's power just as it has claimed and started something."""
+    """Take a machine's power just as it has claimed and started something, and the database from the
+    leader while something runs that must run alone.
+    """
     plan, dice = trial.plan, random.Random(f"starts {trial.plan.seed}")
     started = trial.ledger.on_started
 
     def watch(run: Run, before: Run | None) -> None:
         started(run, before)
         machine = next((m for m in trial.machines if m.name == run.machine), None)
-        if machine is not None and not trial.peace and dice.random() < plan.cuts_at_start:
+        if machine is None or trial.peace:
+            return
+        if dice.random() < plan.cuts_at_start:
             trial.simulation.after(CUT_WITHIN_S * dice.random(), cut, machine)
+        if _outlasts(run) and dice.random() < plan.leader_cut_at_start:
+            trial.simulation.after(ISOLATED_WITHIN_S * dice.random(), isolate, machine)
+
+    def _outlasts(run: Run) -> bool:
+        """Whether another may be started in its place before it ends."""
+        task = trial.tables.tasks.get(run.key.task_id)
+        if task is None or not task.spec.exclusive:
+            return False
+        return float(task.spec.argv[1]) > plan.lost_after_s + TAKEOVER_S
 
     def cut(machine: Machine) -> None:
         trial.simulation.note("power cut", machine.name)
         trial.forgets(machine)
         machine.reboot()
+
+    def isolate(machine: Machine) -> None:
+        leader = faults.leader_of(trial)
+        if leader is not None and not trial.peace:
+            trial.simulation.note("isolate", leader.name, machine.name)
+            seconds = plan.lost_after_s + TAKEOVER_S + dice.uniform(0.0, 60.0)
+            faults.isolate(trial, leader, machine, seconds, alone=True)
 
     trial.ledger.on_started = watch
 
