@@ -153,6 +153,7 @@ BUGS: Final[dict[str, Bug]] = {
     # Logs
     "logs complete too soon": Bug("I-6", [(Streams, "_logs_stored", wrong.yes)]),
     "bytes acknowledged first": Bug("I-6 L-1", [(Streams, "_store", wrong.ack_bytes_first)]),
+    "silence counts as stuck": Bug("L-3", [(Session, "_lend", wrong.lend_only)]),
     "bytes sent from zero": Bug(
         "I-6",
         [(Stream, "restart", wrong.restart_from_zero), (Tables, "_append", wrong.append_anything)],

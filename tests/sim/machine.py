@@ -54,6 +54,9 @@ class Machine:
         self.clock = clock
         self.full = ""
         self.link: Process | None = None
+        self.on_bye: Callable[[str, str], None] = lambda _, __: (
+            None
+        )  # a session of it has ended, why
         self._simulation = simulation
         self._network = network
         self._directory = directory
@@ -288,6 +291,7 @@ class Machine:
         finally:
             self._session = None
         servers.after(bye, opened=session.opened)
+        self.on_bye(self.name, bye.reason)
         return bye
 
     def _opened(self, welcome: wire.Welcome, _: wire.SyncOk) -> None:

@@ -330,7 +330,7 @@ class Trial:
                 self.simulation.fail("world", f"{name} differ")
 
     def _machine(self, name: str, number: int) -> Machine:
-        return Machine(
+        machine = Machine(
             self.simulation,
             name,
             self.network,
@@ -341,6 +341,13 @@ class Trial:
             agent_id=_agent_id(number),
             capacity=Capacity(cpus_milli=4_000, memory_bytes=8 * GIB, disk_bytes=GIB),
         )
+        machine.on_bye = self._left
+        return machine
+
+    def _left(self, name: str, why: str) -> None:
+        """Once all are connected, and nothing happens any more, none has a reason to leave."""
+        if self.simulation.now() > self.plan.faults_s + CONNECTED_WITHIN_S:
+            self.simulation.fail("L-3", f"the session of {name} ended in peace: {why}")
 
     def _clock(self, wall_s: float) -> Clock:
         error, dice = self.plan.clock_error, self.simulation.random
