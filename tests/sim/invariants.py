@@ -272,7 +272,7 @@ class Invariants:
             if ran and not wiped and not (attempt.exit and attempt.exit.signalled):
                 self.fail("I-3", f"{attempt.key} ended by itself, and is {attempt.state}")
         match attempt.state:
-            case AttemptState.REJECTED if run is not None:
+            case AttemptState.REJECTED if run is not None and not self._forgotten(attempt, run):
                 self.fail("I-7", f"{attempt.key} is said never to have started, and did")
             case AttemptState.RUNNING if run is None:
                 self.fail("I-3", f"{attempt.key} is said to run, and was never started")
@@ -282,6 +282,12 @@ class Invariants:
                 self._lost(attempt)
             case _:
                 pass
+
+    def _forgotten(self, attempt: Attempt, run: Run) -> bool:
+        """The claim went with the power before the disk was told: it is told only of what may not run twice."""
+        spec = self._tables.tasks[attempt.task_id].spec
+        durable = spec.exclusive or spec.delivery is Delivery.AT_MOST_ONCE
+        return not durable and not run.runs and self._name(attempt) in self.forgetful
 
     def _lost(self, attempt: Attempt) -> None:
         """Only after silence long enough, or for what the machine itself has lost (4.5)."""
