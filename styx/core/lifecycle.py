@@ -185,7 +185,7 @@ def sweep(draft: Draft) -> None:
         job = draft.job(job_id)
         if job is None or job.cancel_reason is Reason.NONE or job.finished_at is not None:
             continue
-        for task in list(draft.tasks_of(job_id)):
+        for task in draft.tasks_of(job_id):  # no further than the budget goes
             if not _told(draft, task, force=job.cancel_force):
                 if budget == 0:
                     draft.delta.hints.unfinished = True
