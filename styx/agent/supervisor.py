@@ -226,10 +226,15 @@ class Supervisor:
             claim["timeout"] = order["timeout"]
         if "script" in order:
             claim["script"] = True
+        begun = os.path.lexists(home.spool_path(self._home, key, home.OUT_SUFFIX))
         try:
             self._journal.write(claim, durable=order["durable"])
         except OSError as error:
             self._void(key, "agent_full", f"the agent cannot write its journal: {error.strerror}")
+            return
+        if begun:
+            # It was executed, and a power cut took its claim from the journal but not its output.
+            self._custody.record_end(key, {"reason": "exit_status_lost"})
             return
         try:
             pid = self._spawn(order)

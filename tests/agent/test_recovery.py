@@ -53,6 +53,25 @@ def test_what_ended_while_nobody_watched_is_lost_not_repeated(
     assert ledger.read_text() == "ran\n"
 
 
+def test_what_a_power_cut_took_from_the_journal_but_not_from_the_spool_is_lost_not_repeated(
+    sup: Supervised, tmp_path: Path
+) -> None:
+    ledger = tmp_path / "ledger"
+    journal = sup.directory / home.JOURNAL
+    kept = journal.read_bytes()
+    sup.sh("k", f"echo ran >> {ledger}; echo out")
+    sup.end("k")
+    sup.kill()
+    journal.write_bytes(kept)
+    sup.revive()
+    assert sup.snapshot == {}
+    sup.sh("k", f"echo ran >> {ledger}; echo out")
+    end = sup.end("k")
+    assert (end["reason"], end["out_bytes"]) == ("exit_status_lost", len(b"out\n"))
+    assert ledger.read_text() == "ran\n"
+    assert sup.run("after", "true")["code"] == 0
+
+
 @linux_only
 def test_a_readopted_task_can_be_stopped_with_all_its_tree(sup: Supervised) -> None:
     sup.sh(

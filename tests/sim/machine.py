@@ -120,11 +120,17 @@ class Machine:
     def _tear_journal(self) -> None:
         """With the power goes what the disk was not told to keep: all of it, some, or nothing."""
         path = self._directory / home.JOURNAL
-        if self._simulation.random.random() < TEARS and path.exists():
+        dice = self._simulation.random
+        if dice.random() < TEARS and path.exists():
             found = path.stat()
             kept = min(self._computer.synced.get(found.st_ino, 0), found.st_size)
-            torn = self._simulation.random.random() ** 2 * (found.st_size - kept)
+            torn = dice.random() ** 2 * (found.st_size - kept)
             os.truncate(path, kept + int(torn))
+            if dice.random() < 0.5:  # the names of new files are no safer
+                told = path.read_bytes()
+                for file in (self._directory / home.SPOOL).iterdir():
+                    if file.name.rpartition(".")[0].encode() not in told:
+                        file.unlink()
 
     def reboot(self) -> None:
         self.power_off()

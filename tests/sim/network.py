@@ -71,6 +71,12 @@ class Pipe:
         if self._due is None:
             self._expect(self._last)
 
+    def hasten(self) -> None:
+        """The way is free sooner than was said."""
+        if self._due is not None:
+            self._due.cancel()
+            self._expect(self._simulation.now() + self._network.latency_s())
+
     def _expect(self, when: float) -> None:
         self._due = self._sink.process.post(when, self._deliver)
 
@@ -255,6 +261,9 @@ class Network:
         """All ways are free from now on."""
         now = self.simulation.now()
         self._blocked = {way: min(until, now) for way, until in self._blocked.items()}
+        for connection in self.connections:
+            for end in (connection.client, connection.server):
+                end.out.hasten()
 
     def blocked_until(self, source: str, sink: str) -> float:
         return self._blocked.get((source, sink), 0.0)
