@@ -259,14 +259,16 @@ class Invariants:
         elif run.runs:
             if self._name(attempt) not in self.forgetful:
                 self.fail("I-3", f"{attempt.key} has an exit, and still runs: {end}")
-        else:
-            # Of an agent whose disk was copied both copies may have run it: either's end is a real one.
-            runs = [r for r in self._ledger.of_task[attempt.task_id] if r.key == attempt.key]
-            ends = {(r.code, r.signal) for r in runs if r is run or self._name(attempt) in self.cloned}
-            if (end.code, end.signal) not in ends | {(None, None)}:
-                self.fail("I-3", f"{attempt.key} exited with {ends}, not {end}")
+        elif (end.code, end.signal) not in {*self._ends(attempt, run), (None, None)}:
+            self.fail("I-3", f"{attempt.key} exited with {run.code}/{run.signal}, not {end}")
         elif end.code is end.signal is None and self._name(attempt) not in self.crashed:
             self.fail("I-3", f"the end of {attempt.key} was lost for no reason: {end}")
+
+    def _ends(self, attempt: Attempt, run: Run) -> list[tuple[int | None, int | None]]:
+        """Of an agent whose disk was copied both copies may have run it: either's end is a real one."""
+        copied = self._name(attempt) in self.cloned
+        runs = self._ledger.of_task[attempt.task_id] if copied else [run]
+        return [(r.code, r.signal) for r in runs if r.key == attempt.key]
 
     def _became(self, attempt: Attempt) -> None:
         run = self._ledger.runs.get(attempt.key)
