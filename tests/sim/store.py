@@ -454,8 +454,9 @@ class MemoryElection:
 
     def _dead(self, holder: str) -> bool:
         """An earlier process of this very machine."""
-        host = self._holder.partition(":")[0]
-        return holder.partition(":")[0] == host and holder != self._holder
+        host, _, number = holder.partition(":")
+        mine, _, later = self._holder.partition(":")
+        return host == mine and int(number) < int(later)
 
 
 def _check(stream: int, start: int, end: int) -> None:

@@ -11,7 +11,8 @@ from tests.sim.plan import Plan, draw
 from tests.sim.shrink import shrink
 
 SHORT = range(1_000, 1_012)
-FOUND = (("silence counts as stuck", 0),)  # real bugs once, each with a seed that shows it
+FOUND = ("silence counts as stuck",)  # real bugs once
+WITHIN = 60  # seeds: which of them shows it changes with every change of the product
 SOON_CAUGHT = ("at most once retried", "idempotency key not unique", "skipped too early")
 
 
@@ -30,11 +31,13 @@ def test_short_seeds_are_clean():
     assert [found for found in broken if found[1]] == []
 
 
-@pytest.mark.parametrize(("name", "seed"), FOUND)
-def test_what_was_found_once_is_found_again(name: str, seed: int):
+@pytest.mark.parametrize("name", FOUND)
+def test_what_was_found_once_is_found_again(name: str):
+    wanted = bugs.BUGS[name].rules.split()
     with bugs.planted(name):
-        assert fails(draw(seed)) in bugs.BUGS[name].rules.split()
-    assert fails(draw(seed)) is None
+        shown = next((seed for seed in range(WITHIN) if fails(draw(seed)) in wanted), None)
+    assert shown is not None
+    assert fails(draw(shown)) is None
 
 
 def test_a_seed_decides_everything():
