@@ -21,7 +21,9 @@ from styx.core.spec import (
 )
 
 GIB: Final = 1 << 30
-FLOOD_BYTES: Final = 512 << 10  # passes within the reckoning even where credit and line are smallest
+FLOOD_BYTES: Final = (
+    512 << 10
+)  # passes within the reckoning even where credit and line are smallest
 
 
 class Fault(NamedTuple):
