@@ -27,19 +27,13 @@ UNKNOWN_ENDS: Final = frozenset(
 )
 DEAF_S: Final = 55.0  # suspect by then, whatever a slow commit adds
 SLOW_COMMIT_S: Final = 25.0  # from a decision's first event until its rows are there
-DISMISSED_S: Final = (
-    25.0  # until a lost agent's session ends: an answer given up, a redrive, a margin
-)
+# Until a lost agent's session ends: an answer given up, a redrive, a margin.
+DISMISSED_S: Final = 25.0
 SILENT_S: Final = 20.0  # an agent so long unheard is suspect to every server
 BACKS_OFF: Final = frozenset({AttemptState.FAILED, AttemptState.LOST, AttemptState.REJECTED})
 LEAST_BACKOFF_S: Final = 1.0  # half of the trial's base; what a rejection costs
-INFRA: Final = frozenset(
-    {
-        Reason.EXIT_STATUS_LOST,
-        Reason.AGENT_REBOOTED,
-        Reason.AGENT_SILENT,
-    }  # the last: without a lease
-)
+# The last is the agent's own word for an end without a lease.
+INFRA: Final = frozenset({Reason.EXIT_STATUS_LOST, Reason.AGENT_REBOOTED, Reason.AGENT_SILENT})
 DEATHS: Final = INFRA | {Reason.STATE_LOST}
 DEATHS_ALLOWED: Final = 3
 REJECTS_ALLOWED: Final = 5

@@ -21,9 +21,7 @@ from styx.core.spec import (
 )
 
 GIB: Final = 1 << 30
-FLOOD_BYTES: Final = (
-    512 << 10
-)  # passes within the reckoning even where credit and line are smallest
+FLOOD_BYTES: Final = 512 << 10  # passes in time where credit and line are smallest, too
 
 
 class Fault(NamedTuple):
