@@ -4,12 +4,13 @@
 import asyncio
 import contextlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
 from msgspec.structs import replace
 
-from styx.agent import spool
+from styx.agent import home, spool
 from styx.agent.custody import Custody
 from styx.agent.duties import Duties
 from styx.agent.roster import Entry, Phase
@@ -215,6 +216,8 @@ def assign_again(self: Duties, assign: Any, lease_: Any) -> None:
 
 
 def start_again(self: Supervisor, order: Any) -> None:
+    """Neither the journal nor the output that is there holds it back."""
+    Path(home.spool_path(self._home, order["k"], home.OUT_SUFFIX)).unlink(missing_ok=True)
     self._journal.attempts.pop(order["k"], None)
     self._journal.forgotten.pop(order["k"], None)
     _start(self, order)
