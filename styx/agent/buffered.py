@@ -5,20 +5,21 @@ four system calls where one would do, for messages of some hundred bytes.
 """
 
 import asyncio
+from abc import ABC, abstractmethod
 from typing import Final
 
 READ_BYTES: Final = 64 << 10
 
 
-class BufferedReader(asyncio.BufferedProtocol):
+class BufferedReader(asyncio.BufferedProtocol, ABC):
     """`received` gets what has arrived; `ended` is set once the connection is gone."""
 
     def __init__(self) -> None:
         self._buffer = bytearray(READ_BYTES)
         self.ended = asyncio.Event()
 
-    def received(self, data: bytes) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def received(self, data: bytes) -> None: ...
 
     def get_buffer(self, sizehint: int) -> bytearray:  # noqa: ARG002 -- asyncio gives it
         return self._buffer

@@ -299,9 +299,8 @@ class Gate:
         added = [(b"x-request-id", request_id.encode()), _NOSNIFF]
         connection = limits.newcomer.get()
         if connection is not None and not connection.introduced:
-            added.append(
-                (b"connection", b"close")
-            )  # a place among 256, and seconds, are all it has
+            # A place among 256, and seconds, are all it has.
+            added.append((b"connection", b"close"))
         origin = self._guard.cors_origin(headers)
         if origin is not None:
             added += [

@@ -66,9 +66,8 @@ class AgentSynced(msgspec.Struct, frozen=True):
     session: int
     attempts: tuple[Known, ...]
     foreign: tuple[AttemptKey, ...] = ()  # those of them that run and never had a row
-    restored: bool = (
-        False  # the database was, since its last welcome: it may know less than the agent
-    )
+    # The database was, since its last welcome: it may know less than the agent.
+    restored: bool = False
 
 
 class AgentDisconnected(msgspec.Struct, frozen=True):

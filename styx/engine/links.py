@@ -46,9 +46,8 @@ class Link:
         self.synced = False  # from then on it is sent directives
         self.heard_s = heard_s
         self.load: wire.Load | None = None
-        self.foreign: set[AttemptKey] = (
-            set()
-        )  # of another history of the database: see `wire.SyncOk`
+        # Attempts of another history of the database: see `wire.SyncOk`.
+        self.foreign: set[AttemptKey] = set()
         self.bye: wire.Bye | None = None
         self.closing = asyncio.Event()
         self._control: deque[FromServer] = deque()
