@@ -46,23 +46,35 @@ class Breaker:
     @contextlib.asynccontextmanager
     async def watching(self, connection: Terminable) -> AsyncGenerator[None]:
         """Cut the connection off, and so end what is waited for on it, once the database is silent."""
+        watches: list[asyncio.Task[None]] = []
         try:
             async with asyncio.TaskGroup() as group:
-                watch = group.create_task(self._watch(connection), name="watch a connection")
-                yield
-                watch.cancel()
+
+                def begin() -> None:
+                    watch = self._watch(connection)
+                    watches.append(group.create_task(watch, name="watch a connection"))
+
+                # Only for a statement that takes long: a task costs as much as most statements.
+                due = asyncio.get_running_loop().call_later(QUIET_S, begin)
+                try:
+                    yield
+                finally:
+                    due.cancel()
+                    for watch in watches:
+                        watch.cancel()
         except BaseExceptionGroup as errors:  # the group's wrapping of the one error of the body
             raise errors.exceptions[0] from None
 
     async def _watch(self, connection: Terminable) -> None:
-        alive = True
-        while alive:
-            await asyncio.sleep(QUIET_S)
+        while True:
             async with self._asking:
                 # Of several who wait, the first asks for all.
                 alive = self._shut_until_s is None and await self._hears()
                 if not alive and self._shut_until_s is None:
                     self._shut_until_s = asyncio.get_running_loop().time() + RETRY_S
+            if not alive:
+                break
+            await asyncio.sleep(QUIET_S)
         connection.terminate()
 
     async def _hears(self) -> bool:

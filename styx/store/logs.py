@@ -243,7 +243,7 @@ class LogFiles:
 
     async def _commit(self, records: Records) -> None:
         self._forget(records.after)  # until it has landed, what we know of them is uncertain
-        async with pool.using(self._database.writers) as connection:
+        async with self._database.log_writer.using() as connection:
             await connection.fetchrow(
                 _RECORD,
                 self._database.term,

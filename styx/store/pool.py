@@ -5,7 +5,7 @@ asyncpg ships no types, so the part of it that we use is declared here, once.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterable, Generator
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Generator
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, Protocol, cast
 
@@ -45,8 +45,12 @@ class Connection(Protocol):
         self, *, isolation: str | None = None, readonly: bool = False
     ) -> AbstractAsyncContextManager[object]: ...
     async def close(self) -> None: ...
-
+    def is_closed(self) -> bool: ...
     def terminate(self) -> None: ...
+
+
+class Acquired(AbstractAsyncContextManager[Connection], Awaitable[Connection], Protocol):
+    """A connection for the time of a block, or until it is released."""
 
 
 class Pool:
@@ -56,8 +60,13 @@ class Pool:
         self._driver = driver
         self.breaker = breaker
 
-    def acquire(self, *, timeout: float | None = None) -> AbstractAsyncContextManager[Connection]:
-        return self._driver.acquire(timeout=timeout)
+    def acquire(self) -> "Acquired":
+        """Awaited, it is the caller's to release. Raises: TimeoutError, and why it cannot connect."""
+        return self._driver.acquire(timeout=ACQUIRE_S)
+
+    async def release(self, connection: Connection) -> None:
+        """A broken one is not used again."""
+        await self._driver.release(connection)
 
     async def close(self) -> None:
         await self._driver.close()
@@ -225,8 +234,45 @@ async def using(pool: Pool) -> AsyncGenerator[Connection]:
     """A connection whose errors are ours. Raises: as `translated`."""
     with translated():
         await pool.breaker.enter()
-        async with (
-            pool.acquire(timeout=ACQUIRE_S) as connection,
-            pool.breaker.watching(connection),
-        ):
+        async with pool.acquire() as connection, pool.breaker.watching(connection):
             yield connection
+
+
+class Lane:
+    """A connection that is kept out of the pool, for who writes all the time, one statement after the
+    other: to take one from the pool and to give it back costs more than most statements.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._idle: Connection | None = None
+
+    @contextlib.asynccontextmanager
+    async def using(self) -> AsyncGenerator[Connection]:
+        """As `using`; who comes while another is on it gets a connection of its own."""
+        with translated():
+            await self._pool.breaker.enter()
+            connection = await self._take()
+            try:
+                async with self._pool.breaker.watching(connection):
+                    yield connection
+            except BaseException:
+                await self._pool.release(connection)
+                raise
+            await self.close()
+            self._idle = connection
+
+    async def _take(self) -> Connection:
+        idle, self._idle = self._idle, None
+        if idle is not None and not idle.is_closed():
+            return idle
+        connection = await self._pool.acquire()
+        if idle is not None:
+            await self._pool.release(idle)
+        return connection
+
+    async def close(self) -> None:
+        """Give it back, so that the pool can be closed."""
+        idle, self._idle = self._idle, None
+        if idle is not None:
+            await self._pool.release(idle)

@@ -23,6 +23,8 @@ class Pools:
     def __init__(self, writers: pool.Pool, readers: pool.Pool) -> None:
         self.writers = writers
         self.readers = readers
+        self.turns = pool.Lane(writers)
+        self.logs = pool.Lane(writers)
 
     @classmethod
     async def open(
@@ -44,6 +46,9 @@ class Pools:
         return cls(writers, readers)
 
     async def close(self) -> None:
+        for lane in (self.turns, self.logs):
+            with contextlib.suppress(StoreError), pool.translated():
+                await lane.close()
         for connections in (self.writers, self.readers):
             with contextlib.suppress(StoreError), pool.translated():
                 await pool.close(connections)
@@ -57,6 +62,7 @@ class Database:
         self.generation = generation  # see `leader.generation`
         self.query = Query(pools.readers)
         self.writers = pools.writers
+        self.log_writer = pools.logs
         self.readers = pools.readers
         self._pools = pools
         self._leading = asyncio.Lock()  # a renewal must not meet a change of the term half-way
@@ -98,7 +104,7 @@ class Database:
         if self._unsure:
             raise StoreUnavailable("the rows must be read again before the next commit")
         try:
-            async with pool.using(self.writers) as connection:
+            async with self._pools.turns.using() as connection:
                 await commit.commit(connection, self.term, delta)
         except StoreUnavailable:
             self._unsure = True
