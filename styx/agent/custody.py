@@ -260,18 +260,17 @@ class Custody:
         if rebooted:
             for claim in claims:
                 self.record_end(claim["k"], {"reason": "agent_rebooted"})
-        elif claims:
-            found = self._kernel.members({claim["k"] for claim in claims}, {})
-            for claim in claims:
-                self._readopt(claim, found[claim["k"]])
+            return
+        for claim in claims:
+            self._readopt(claim)
 
-    def _readopt(self, claim: dict[str, Any], members: set[int]) -> None:
+    def _readopt(self, claim: dict[str, Any]) -> None:
         """Watch the main process if it lives; else kill what it left, and say that its end is lost."""
-        key = claim["k"]
-        if "pid" not in claim:  # the crash came between its start and the record of it
-            pid = next((member for member in members if self._kernel.is_leader(member)), 0)
-        else:
-            pid = claim["pid"] if self._kernel.is_main(claim["pid"], claim["at"], key) else 0
+        key, pid = claim["k"], claim.get("pid", 0)
+        # Without one the crash came between its start and the record of it. Then nothing tells the main
+        # process from a daemon that it has left, which may never end: no process of it is kept.
+        if pid and not self._kernel.is_main(pid, claim["at"], key):
+            pid = 0
         attempt = stop.Attempt(self._kernel, claim, pid=pid, adopted=True)
         if pid:
             self._watch(attempt)

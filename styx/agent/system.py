@@ -103,9 +103,6 @@ class System:
     def members(self, keys: Collection[str], roots: dict[int, str]) -> dict[str, set[int]]:
         return proc.members(keys, roots)
 
-    def is_leader(self, pid: int) -> bool:
-        return proc.is_leader(pid)
-
     def is_main(self, pid: int, claimed_at: float, key: str) -> bool:
         return proc.is_main(pid, claimed_at, key)
 

@@ -278,11 +278,6 @@ class Kernel:
         return found
 
     @_call
-    def is_leader(self, pid: int) -> bool:
-        process = self._living(pid)
-        return process is not None and process.group == pid
-
-    @_call
     def is_main(self, pid: int, claimed_at: float, key: str) -> bool:
         process = self._living(pid)
         return process is not None and process.key == key and process.group == pid
