@@ -37,6 +37,9 @@ class Turn(NamedTuple):
     number: int
 
 
+Fit = tuple[tuple[int, int, int], AgentId]  # what the task would leave, and where
+
+
 class Line:
     """The ready tasks of one class, best first, as the draft sees them now."""
 
@@ -46,7 +49,9 @@ class Line:
         queue = draft.world.queues.get(key)
         self.was_stuck = queue is not None and queue.stuck
         self._places = heapq.merge(in_order(queue.heap) if queue else (), sorted(fresh))
-        self._candidates: dict[AgentId, None] | None = None
+        self._fits: list[Fit] | None = None  # a heap; an entry whose agent was taken since is stale
+        self._pool: dict[AgentId, None] = {}
+        self._seen = 0  # of the turn's placements
 
     def next(self) -> Task | None:
         for place in self._places:
@@ -60,13 +65,29 @@ class Line:
                 return task
         return None
 
-    def candidates(self) -> dict[AgentId, None]:
-        """Agents worth a look, shrinking as they fill up."""
-        if self._candidates is None:
+    def fits(self, taken: list[AgentId]) -> list[Fit]:
+        """A heap of the agents with room, the tightest first. `taken` are those of this turn's placements.
+
+        Within a turn rooms only shrink, so an agent is weighed again only when something was put on it.
+        """
+        wanted = self.key.requirements
+        if self._fits is None:
+            self._fits = []
             pool = self._draft.freed if self.was_stuck else _rooms(self._draft)
-            wanted = self.key.requirements
-            self._candidates = {a: None for a in pool if eligible(self._draft, a, wanted)}
-        return self._candidates
+            # A full agent is the common one, and cheaper to tell than one of another kind.
+            again = self._pool = {
+                a: None
+                for a in pool
+                if self._draft.room(a).fits(wanted) and eligible(self._draft, a, wanted)
+            }
+        else:
+            again = {a: None for a in taken[self._seen :] if a in self._pool}
+        self._seen = len(taken)
+        for agent_id in again:
+            room = self._draft.room(agent_id)
+            if room.fits(wanted):
+                heapq.heappush(self._fits, (room.leftover(wanted), agent_id))
+        return self._fits
 
 
 def place(draft: Draft) -> None:
@@ -82,6 +103,7 @@ def place(draft: Draft) -> None:
     heapq.heapify(turns)
     guard = Guard(draft, {line.key for line in lines})
     budget = draft.policy.placements_per_turn
+    taken: list[AgentId] = []
     while turns:
         turn = heapq.heappop(turns)
         line, task = lines[turn.number], tasks[turn.number]
@@ -93,12 +115,13 @@ def place(draft: Draft) -> None:
         if budget <= 0:
             draft.delta.hints.unfinished = True
             break
-        agents = _choose(draft, line, task, guard)
+        agents = _choose(draft, line, task, guard, taken)
         draft.delta.hints.stuck[line.key] = agents is None
         if agents is None:
             guard.add(line.key, task)
             continue
         assign(draft, task, agents)
+        taken += agents
         budget -= len(agents)
         tasks[turn.number] = task = line.next()
         if task is not None:
@@ -235,23 +258,25 @@ class Guard:
         )
 
 
-def _choose(draft: Draft, line: Line, task: Task, guard: Guard) -> list[AgentId] | None:
-    """The tightest fits, one a node, or None. Agents that are full leave the line's candidates."""
+def _choose(
+    draft: Draft, line: Line, task: Task, guard: Guard, taken: list[AgentId]
+) -> list[AgentId] | None:
+    """The tightest fits, one a node, or None. Who is not chosen now, full or kept for another, will not
+    be in this turn.
+    """
     wanted, count = line.key.requirements, line.key.num_nodes
     if count > 1 and line.was_stuck:
         # A gang may need agents that gained no room beside one that did: look at all of them.
         line.was_stuck = False
-    candidates = line.candidates()
-    fitting: list[tuple[tuple[int, int, int], AgentId]] = []
-    for agent_id in list(candidates):
+    fits = line.fits(taken)
+    chosen: list[AgentId] = []
+    while fits and len(chosen) < count:
+        leftover, agent_id = heapq.heappop(fits)
         room = draft.room(agent_id)
-        if not room.fits(wanted) or not guard.allows(agent_id, wanted, task):
-            del candidates[agent_id]
-        else:
-            fitting.append((room.leftover(wanted), agent_id))
-    if len(fitting) < count:
-        return None
-    return [agent_id for _, agent_id in heapq.nsmallest(count, fitting)]
+        stale = room.leftover(wanted) != leftover or agent_id in chosen[-1:]
+        if not stale and room.fits(wanted) and guard.allows(agent_id, wanted, task):
+            chosen.append(agent_id)
+    return chosen if len(chosen) == count else None
 
 
 def _classes(draft: Draft) -> dict[ClassKey, list[Place]]:
