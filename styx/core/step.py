@@ -1,6 +1,6 @@
 """step(world, events, now) → Delta: the whole scheduler as one pure function."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import assert_never
 
@@ -8,6 +8,7 @@ import msgspec
 
 from styx.core import audit, dag, lifecycle, place, roster
 from styx.core import event as ev
+from styx.core.agent import Agent
 from styx.core.attempt import AttemptState, StopReason
 from styx.core.delta import Delta
 from styx.core.draft import Draft
@@ -135,15 +136,19 @@ def _known(draft: Draft, event: ev.JobSubmitted) -> Job | None:
 
 def _warnings(draft: Draft, event: ev.JobSubmitted) -> tuple[str, ...]:
     """Accepted all the same: an agent that fits may come. With no agent at all, nothing is known yet."""
-    agents = [a for i in draft.world.rooms if (a := draft.agent(i)) is not None]
-    if not agents:
+    if not draft.world.rooms:
         return ()
     firsts = {spec.requirements: spec.name for spec in reversed(event.spec.tasks)}
     return tuple(
         f"{name}: no agent could run it as things stand; styx explain says why"
         for wanted, name in firsts.items()
-        if all(why_never(wanted, agent) for agent in agents)
+        if all(why_never(wanted, agent) for agent in _agents(draft))
     )
+
+
+def _agents(draft: Draft) -> Iterator[Agent]:
+    """One by one: mostly the first will do, and there may be ten thousand."""
+    return (a for i in draft.world.rooms if (a := draft.agent(i)) is not None)
 
 
 def _cancel(draft: Draft, event: ev.CancelRequested) -> None:
