@@ -30,6 +30,12 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "drain": ("styx.cli.agents:drain", "Give an agent no new work"),
         "resume": ("styx.cli.agents:resume", "Give a drained agent work again"),
     },
+    "Plan": {
+        "simulate": (
+            "styx.cli.simulate:simulate",
+            "What a fleet would make of a workload, in virtual time",
+        ),
+    },
     "Server": {
         "serve": ("styx.cli.server:serve", "Run the server in the foreground"),
         "server": (

@@ -20,6 +20,18 @@ SUSPECT_AFTER_S: Final = 15.0  # the server's own default
 _START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
 
+def suits(group: Group, wanted: Requirements) -> bool:
+    """Whether an agent of the group, idle, could run it."""
+    sample = Agent(
+        id=AgentId("sample"),
+        name="sample",
+        capacity=group.capacity,
+        joined_at=_START,
+        changed_at=_START,
+    )
+    return why_never(wanted, sample) is None
+
+
 @dataclass(slots=True)
 class Machine:
     id: AgentId
@@ -61,21 +73,11 @@ class Fleet:
 
     def __post_init__(self) -> None:
         self._dice = Random(f"{self.seed}/{self.group.name}/failures")  # noqa: S311
-        self._sample = Agent(
-            id=AgentId("sample"),
-            name="sample",
-            capacity=self.group.capacity,
-            joined_at=_START,
-            changed_at=_START,
-        )
 
     def open(self) -> None:
         rent = self.group.rent
         for _ in range(rent.min_count if rent else self.group.count):
             self._expect(self.group.arrive_s)
-
-    def suits(self, wanted: Requirements) -> bool:
-        return why_never(wanted, self._sample) is None
 
     def hopeful(self, now_s: float) -> bool:
         """Whether an agent is there or will be."""
@@ -169,7 +171,7 @@ class Fleet:
             return
         wanted, room = 0.0, float(self.group.count - self.level.there)
         for requirements, count in waiting.items():
-            if count and self.suits(requirements):
+            if count and suits(self.group, requirements):
                 times = self._times(requirements)
                 agents = min(room - wanted, count / times)
                 wanted += agents
@@ -205,9 +207,7 @@ class Fleet:
             self.level.up -= 1
 
 
-def order(
-    fleets: Iterable[Fleet], waiting: Mapping[Requirements, int], now_s: float
-) -> None:
+def order(fleets: Iterable[Fleet], waiting: Mapping[Requirements, int], now_s: float) -> None:
     """Rent for what waits, the cheapest group first."""
     left = dict(waiting)
     for fleet in fleets:

@@ -1,7 +1,7 @@
 """A document → a `Plan`, or every wrong field with what would be right."""
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from styx.core import fields, units
 from styx.core.agent import Capacity, Gpu
@@ -9,6 +9,7 @@ from styx.core.fields import Field, Wrong
 from styx.core.spec import Priority
 from styx.core.units import Expected, Gpus
 from styx.errors import FieldError, InvalidSpec
+from styx.simulate import fleet
 from styx.simulate.plan import Arrival, Duration, Group, Kind, Plan, Rent, Shape, Workload
 
 MAX_AGENTS: Final = 1_000_000
@@ -42,7 +43,15 @@ def _plan(document: object) -> Plan:
             for n, name in enumerate(names)
             if name in names[:n]
         ]
-    return Plan(**_sound(given, errors))
+    plan = Plan(**_sound(given, errors))
+    homeless = [
+        FieldError(f"workloads[{n}].resources", "no group of agents could run it: give one as much")
+        for n, workload in enumerate(plan.workloads)
+        if not any(fleet.suits(group, workload.requirements) for group in plan.agents)
+    ]
+    if homeless:
+        raise Wrong(homeless)
+    return plan
 
 
 def _group(document: object) -> Group:
@@ -103,7 +112,7 @@ def _duration(value: object) -> Duration:
     if not isinstance(value, dict):
         return Duration(mean_s=units.seconds(value))
     errors: list[FieldError] = []
-    given = fields.read(value, _DURATION, errors)  # pyright: ignore[reportUnknownArgumentType]: JSON
+    given = fields.read(cast("object", value), _DURATION, errors)
     kind = given.get("kind")
     if kind is None:
         if not errors:
@@ -163,11 +172,11 @@ def _list_of(reader: fields.Reader, what: str) -> fields.Reader:
             raise Expected(f"a list of {what}")
         found: list[Any] = []
         errors: list[FieldError] = []
-        for n, entry in enumerate(value):  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]: JSON
+        for n, entry in enumerate(cast("list[object]", value)):
             try:
                 found.append(reader(entry))
             except (Expected, Wrong) as error:
-                errors += fields.below(f"[{n}]", entry, error)  # pyright: ignore[reportUnknownArgumentType]
+                errors += fields.below(f"[{n}]", entry, error)
         if errors:
             raise Wrong(errors)
         return tuple(found)

@@ -41,7 +41,7 @@ class Load:
         self.workload = workload
         self._ids = ids
         self._spec = _job(workload)
-        self._tries = Random(f"{seed}/{workload.name}/tries")  # noqa: S311: repeatable is the point
+        self._tries = Random(f"{seed}/{workload.name}/tries")  # noqa: S311 # repeatable is the point
         self._moments = _moments(
             workload.arrival,
             workload.jobs,
@@ -105,9 +105,7 @@ def _job(workload: Workload) -> JobSpec:
     return JobSpec(name=name, tasks=tasks)
 
 
-def _task(
-    workload: Workload, name: str, *, after: str = "", count: int | None = None
-) -> TaskSpec:
+def _task(workload: Workload, name: str, *, after: str = "", count: int | None = None) -> TaskSpec:
     return TaskSpec(
         name=name,
         argv=("true",),

@@ -215,6 +215,8 @@ def _core(run: Simulation) -> CoreReport:
     )
 
 
-def _told(counts: dict[TaskState, int] | dict[AttemptState, int] | dict[str, int]) -> dict[str, int]:
+def _told(
+    counts: dict[TaskState, int] | dict[AttemptState, int] | dict[str, int],
+) -> dict[str, int]:
     """What there was, without noughts."""
     return {str(state): count for state, count in counts.items() if count}

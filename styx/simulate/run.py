@@ -80,7 +80,7 @@ class Simulation:
             return True
         waiting = [wanted for wanted, count in self.tally.waiting.items() if count]
         return any(
-            one.hopeful(self._now_s) and one.suits(wanted)
+            one.hopeful(self._now_s) and fleets.suits(one.group, wanted)
             for one in self.fleets
             for wanted in waiting
         )
@@ -99,6 +99,8 @@ class Simulation:
         while (next_s := self._agenda.next_s()) is not None and next_s <= until_s:
             at_s, happening = self._agenda.pop()
             now_s = max(now_s, at_s)
+            if not isinstance(happening, Reported):  # it may change what is there from now on
+                self.tally.advance(now_s)
             facts += self._happen(happening, at_s)
         self.tally.advance(now_s)
         self._now_s = now_s

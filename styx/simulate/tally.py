@@ -131,7 +131,9 @@ class Tally:
                 agents=sum(level.up for level, _ in levels),
                 running=sum(level.held for level, _ in levels),
                 queued=sum(self.waiting.values()),
-                cpus=share(sum(x.cpus_milli for x, _ in levels), sum(n * c.cpus_milli for n, c in up)),
+                cpus=share(
+                    sum(x.cpus_milli for x, _ in levels), sum(n * c.cpus_milli for n, c in up)
+                ),
                 memory=share(
                     sum(x.memory_bytes for x, _ in levels), sum(n * c.memory_bytes for n, c in up)
                 ),
