@@ -53,8 +53,13 @@ class TaskFile(msgspec.Struct):
         return f"{where}: {path}" if path else where
 
 
-def read(path: str) -> TaskFile:
-    """Raises: InvalidSpec, with line and column."""
+def read(
+    path: str,
+    *,
+    expected: str = "one task, or a job with `tasks`",
+    example: str = "name: hello, command: [echo, Hello]",
+) -> TaskFile:
+    """Raises: InvalidSpec, with line and column; `expected` and `example` say what the file is for."""
     name = "stdin" if path == STDIN else path
     try:
         raw = sys.stdin.buffer.read() if path == STDIN else Path(path).read_bytes()
@@ -71,10 +76,7 @@ def read(path: str) -> TaskFile:
     else:
         content = _yaml(name, text, places)
     if not isinstance(content, dict):
-        raise InvalidSpec(
-            f"{name}: expected one task, or a job with `tasks`",
-            hint="name: hello\ncommand: [echo, Hello]".replace("\n", ", "),
-        )
+        raise InvalidSpec(f"{name}: expected {expected}", hint=example)
     return TaskFile(name, cast("dict[str, Any]", content), places)
 
 

@@ -63,7 +63,7 @@ class Tries(msgspec.Struct, frozen=True):
 
 
 class CoreReport(msgspec.Struct, frozen=True):
-    """The core's own time on this machine: wall time of `step` and `apply`, a turn at a time."""
+    """The core's own CPU time on this machine: of `step` and `apply`, a turn at a time."""
 
     turns: int
     events: int

@@ -35,7 +35,7 @@ _TICK: Final = (ev.Ticked(),)
 
 
 class Simulation:
-    """`clock` measures what the core costs; nothing that is decided depends on it."""
+    """`clock` (seconds) measures what the core costs; nothing that is decided depends on it."""
 
     def __init__(self, plan: Plan, *, seed: int, clock: Callable[[], float]) -> None:
         self.plan = plan
