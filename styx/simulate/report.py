@@ -152,7 +152,7 @@ def _workload(name: str, course: Course) -> WorkloadReport:
     )
 
 
-def _waits(waits_s: array[float]) -> Waits:
+def _waits(waits_s: "array[float]") -> Waits:
     if not waits_s:
         return Waits(0, None, None, None, None)
     ordered = sorted(waits_s)

@@ -34,7 +34,8 @@ class Sample(msgspec.Struct, frozen=True):
 class Course:
     """How one workload fared."""
 
-    waits_s: array[float] = field(default_factory=lambda: array("f"))  # of each task's first try
+    # Of each task's first try. In quotes: before Python 3.12 an array takes no index.
+    waits_s: "array[float]" = field(default_factory=lambda: array("f"))
     tasks: int = 0
     ends: Counter[TaskState] = field(default_factory=Counter[TaskState])
 
