@@ -76,11 +76,13 @@ def _why_draining(agent: Agent) -> str:
 
 
 def _gpus(wanted: Requirements, agent: Agent) -> Mismatch | None:
+    name = wanted.gpu_model.upper() or "GPU"
+    if not agent.capacity.gpus:  # most agents, and asked of each of them
+        return Mismatch("no_such_gpu", f"has no {name} (GPUs: none)")
     models = Counter(gpu.model for gpu in agent.capacity.gpus)
     most = max((n for m, n in models.items() if model_matches(wanted.gpu_model, m)), default=0)
     if most >= wanted.gpus:
         return None
-    name = wanted.gpu_model.upper() or "GPU"
     if not most:
         has = ", ".join(sorted(models)) or "none"
         return Mismatch("no_such_gpu", f"has no {name} (GPUs: {has})")
