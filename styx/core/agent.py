@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 
 import msgspec
 
@@ -60,6 +60,13 @@ class Capacity(msgspec.Struct, frozen=True, omit_defaults=True):
     arch: str = ""  # a value of ARCHITECTURES, or what the machine calls itself
 
 
+class Kind(NamedTuple):
+    """Agents of one kind could run the same tasks, were they idle."""
+
+    capacity: Capacity
+    labels: frozenset[tuple[str, str]]
+
+
 class Agent(msgspec.Struct, frozen=True, kw_only=True):
     id: AgentId
     name: str
@@ -78,3 +85,7 @@ class Agent(msgspec.Struct, frozen=True, kw_only=True):
     joined_at: datetime
     changed_at: datetime
     version: int = 0
+
+    @property
+    def kind(self) -> Kind:
+        return Kind(self.capacity, frozenset(self.labels.items()))

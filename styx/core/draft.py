@@ -14,7 +14,7 @@ import msgspec
 from styx.core import agent as agents
 from styx.core import attempt as attempts
 from styx.core import job as jobs
-from styx.core import machine
+from styx.core import machine, match
 from styx.core import task as tasks
 from styx.core.agent import Agent
 from styx.core.attempt import Attempt
@@ -24,6 +24,7 @@ from styx.core.job import Job
 from styx.core.policy import Policy, weight
 from styx.core.queue import ClassKey
 from styx.core.room import Room
+from styx.core.shelves import Shelves
 from styx.core.spec import On, TaskSpec
 from styx.core.task import Task, TaskState
 from styx.core.world import World
@@ -42,9 +43,13 @@ class Draft:
         )  # has room it had not before
         self.thinned: set[ClassKey] = set()  # lost a waiting task other than to an agent
         self.dependants: dict[TaskId, list[tuple[TaskId, On]]] = {}  # of tasks made in this turn
+        self.touched: dict[AgentId, None] = {}  # agents whose row or room changed in this turn
+        self.shelves = Shelves()  # of these; the world's hold for the others
         self._rooms: dict[AgentId, Room] = {}
         self._usage: dict[str, int] = {}
         self._ended: dict[JobId, dict[TaskState, int]] = {}
+        for agent_id in world.released:
+            self._shelve(agent_id)
 
     # --- reading ----------------------------------------------------------------------------------
 
@@ -143,6 +148,7 @@ class Draft:
                 self._rooms.pop(agent.id, None)
         self.delta.agents[agent.id] = _versioned(agent, self.world.agents.get(agent.id))
         self.freed[agent.id] = None
+        self._shelve(agent.id)
 
     # --- consequences -----------------------------------------------------------------------------
 
@@ -165,6 +171,15 @@ class Draft:
         self._usage[project] = self.usage(project) + sign * weight(wanted)
         room = self._room(attempt.agent_id)
         (room.take if sign > 0 else room.give)(attempt.key, wanted)
+        self._shelve(attempt.agent_id)
+
+    def _shelve(self, agent_id: AgentId) -> None:
+        self.touched[agent_id] = None
+        agent = self.agent(agent_id)
+        if agent is not None and match.takes_work(agent):
+            self.shelves.put(agent_id, self._room(agent_id))
+        else:
+            self.shelves.drop(agent_id)
 
     def _room(self, agent_id: AgentId) -> Room:
         """The draft's own copy of the agent's room."""

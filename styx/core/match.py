@@ -20,6 +20,11 @@ class Mismatch(msgspec.Struct, frozen=True):
     passing: bool = False
 
 
+def takes_work(agent: Agent) -> bool:
+    """Whether it is given anything at all, whatever it has left."""
+    return agent.state is AgentState.READY
+
+
 def why_never(wanted: Requirements, agent: Agent) -> Mismatch | None:
     """Why this agent, idle, could not run it; None when it could."""
     have = agent.capacity

@@ -16,12 +16,12 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from styx.core.agent import Agent, AgentState
+from styx.core import match
 from styx.core.attempt import Attempt
 from styx.core.draft import Draft
 from styx.core.ids import AgentId
-from styx.core.match import why_never
 from styx.core.queue import ClassKey, Place, in_order, place_of
+from styx.core.shelves import TIGHTEST, Fit
 from styx.core.spec import Requirements
 from styx.core.task import Reason, Task, TaskState
 
@@ -37,9 +37,6 @@ class Turn(NamedTuple):
     number: int
 
 
-Fit = tuple[tuple[int, int, int], AgentId]  # what the task would leave, and where
-
-
 class Line:
     """The ready tasks of one class, best first, as the draft sees them now."""
 
@@ -49,9 +46,8 @@ class Line:
         queue = draft.world.queues.get(key)
         self.was_stuck = queue is not None and queue.stuck
         self._places = heapq.merge(in_order(queue.heap) if queue else (), sorted(fresh))
-        self._fits: list[Fit] | None = None  # a heap; an entry whose agent was taken since is stale
-        self._pool: dict[AgentId, None] = {}
-        self._seen = 0  # of the turn's placements
+        self._passed = TIGHTEST  # of the agents that nothing has touched in this turn
+        self._refused: set[AgentId] = set()
 
     def next(self) -> Task | None:
         for place in self._places:
@@ -65,29 +61,32 @@ class Line:
                 return task
         return None
 
-    def fits(self, taken: list[AgentId]) -> list[Fit]:
-        """A heap of the agents with room, the tightest first. `taken` are those of this turn's placements.
+    def fits(self) -> Iterator[AgentId]:
+        """The agents that may have room, the tightest fit first: to be taken, or to be refused.
 
-        Within a turn rooms only shrink, so an agent is weighed again only when something was put on it.
+        Who has been looked at once and refused, full or kept for another, will be all turn long.
         """
-        wanted = self.key.requirements
-        if self._fits is None:
-            self._fits = []
-            pool = self._draft.freed if self.was_stuck else _rooms(self._draft)
-            # A full agent is the common one, and cheaper to tell than one of another kind.
-            again = self._pool = {
-                a: None
-                for a in pool
-                if self._draft.room(a).fits(wanted) and eligible(self._draft, a, wanted)
-            }
-        else:
-            again = {a: None for a in taken[self._seen :] if a in self._pool}
-        self._seen = len(taken)
-        for agent_id in again:
-            room = self._draft.room(agent_id)
-            if room.fits(wanted):
-                heapq.heappush(self._fits, (room.leftover(wanted), agent_id))
-        return self._fits
+        draft, wanted = self._draft, self.key.requirements
+        for fit in heapq.merge(self._untouched(), draft.shelves.walk(wanted)):
+            agent_id = fit.agent_id
+            if agent_id in self._refused or (self.was_stuck and agent_id not in draft.freed):
+                continue
+            if draft.room(agent_id).fits(wanted) and eligible(draft, agent_id, wanted):
+                yield agent_id
+            else:
+                self.refuse(agent_id)
+
+    def refuse(self, agent_id: AgentId) -> None:
+        self._refused.add(agent_id)
+
+    def _untouched(self) -> Iterator[Fit]:
+        """Agents as they were before this turn: where they stand among each other cannot change in it."""
+        if self.was_stuck:
+            return
+        for fit in self._draft.world.shelves.walk(self.key.requirements, self._passed):
+            if fit.agent_id not in self._draft.touched:
+                self._passed = fit
+                yield fit
 
 
 def place(draft: Draft) -> None:
@@ -103,7 +102,6 @@ def place(draft: Draft) -> None:
     heapq.heapify(turns)
     guard = Guard(draft, {line.key for line in lines})
     budget = draft.policy.placements_per_turn
-    taken: list[AgentId] = []
     while turns:
         turn = heapq.heappop(turns)
         line, task = lines[turn.number], tasks[turn.number]
@@ -115,13 +113,12 @@ def place(draft: Draft) -> None:
         if budget <= 0:
             draft.delta.hints.unfinished = True
             break
-        agents = _choose(draft, line, task, guard, taken)
+        agents = _choose(line, task, guard)
         draft.delta.hints.stuck[line.key] = agents is None
         if agents is None:
             guard.add(line.key, task)
             continue
         assign(draft, task, agents)
-        taken += agents
         budget -= len(agents)
         tasks[turn.number] = task = line.next()
         if task is not None:
@@ -155,11 +152,7 @@ def assign(draft: Draft, task: Task, agents: list[AgentId]) -> None:
 def eligible(draft: Draft, agent_id: AgentId, wanted: Requirements) -> bool:
     """Whether the agent takes work of this kind at all, now or when it has room."""
     agent = draft.agent(agent_id)
-    return agent is not None and takes(agent, wanted)
-
-
-def takes(agent: Agent, wanted: Requirements) -> bool:
-    return agent.state is AgentState.READY and why_never(wanted, agent) is None
+    return agent is not None and match.takes_work(agent) and match.why_never(wanted, agent) is None
 
 
 class Guard:
@@ -258,25 +251,21 @@ class Guard:
         )
 
 
-def _choose(
-    draft: Draft, line: Line, task: Task, guard: Guard, taken: list[AgentId]
-) -> list[AgentId] | None:
-    """The tightest fits, one a node, or None. Who is not chosen now, full or kept for another, will not
-    be in this turn.
-    """
+def _choose(line: Line, task: Task, guard: Guard) -> list[AgentId] | None:
+    """The tightest fits, one a node, or None."""
     wanted, count = line.key.requirements, line.key.num_nodes
     if count > 1 and line.was_stuck:
         # A gang may need agents that gained no room beside one that did: look at all of them.
         line.was_stuck = False
-    fits = line.fits(taken)
     chosen: list[AgentId] = []
-    while fits and len(chosen) < count:
-        leftover, agent_id = heapq.heappop(fits)
-        room = draft.room(agent_id)
-        stale = room.leftover(wanted) != leftover or agent_id in chosen[-1:]
-        if not stale and room.fits(wanted) and guard.allows(agent_id, wanted, task):
-            chosen.append(agent_id)
-    return chosen if len(chosen) == count else None
+    for agent_id in line.fits():
+        if not guard.allows(agent_id, wanted, task):
+            line.refuse(agent_id)
+            continue
+        chosen.append(agent_id)
+        if len(chosen) == count:
+            return chosen
+    return None
 
 
 def _classes(draft: Draft) -> dict[ClassKey, list[Place]]:

@@ -66,10 +66,14 @@ class Room:
         machine without one while there is any.
         """
         return (
-            sum(self.gpus.values()) - wanted.gpus,
+            self.idle_gpus() - wanted.gpus,
             self.cpus_milli - wanted.cpus_milli,
             self.memory_bytes - wanted.memory_bytes,
         )
+
+    def idle_gpus(self) -> int:
+        """Of all models. Of one that is overdrawn none is idle."""
+        return sum(n for n in self.gpus.values() if n > 0)
 
     def shortage(self, wanted: Requirements) -> tuple[int, int, int]:
         """How far from fitting: zeros fit."""

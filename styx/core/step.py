@@ -1,6 +1,6 @@
 """step(world, events, now) → Delta: the whole scheduler as one pure function."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import assert_never
 
@@ -8,14 +8,12 @@ import msgspec
 
 from styx.core import audit, dag, lifecycle, place, roster
 from styx.core import event as ev
-from styx.core.agent import Agent
 from styx.core.attempt import AttemptState, StopReason
 from styx.core.delta import Delta
 from styx.core.draft import Draft
 from styx.core.effect import backstop, queue_expiry
 from styx.core.ids import TaskId
 from styx.core.job import Job
-from styx.core.match import why_never
 from styx.core.policy import Policy
 from styx.core.queue import in_order
 from styx.core.task import Reason, Task, TaskState
@@ -142,13 +140,8 @@ def _warnings(draft: Draft, event: ev.JobSubmitted) -> tuple[str, ...]:
     return tuple(
         f"{name}: no agent could run it as things stand; styx explain says why"
         for wanted, name in firsts.items()
-        if all(why_never(wanted, agent) for agent in _agents(draft))
+        if not draft.world.could_run(wanted)
     )
-
-
-def _agents(draft: Draft) -> Iterator[Agent]:
-    """One by one: mostly the first will do, and there may be ten thousand."""
-    return (a for i in draft.world.rooms if (a := draft.agent(i)) is not None)
 
 
 def _cancel(draft: Draft, event: ev.CancelRequested) -> None:

@@ -10,7 +10,8 @@ from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import NamedTuple, Self
 
-from styx.core.agent import Agent, AgentState
+from styx.core import match, shelves
+from styx.core.agent import Agent, AgentState, Kind
 from styx.core.attempt import TERMINAL as ATTEMPT_TERMINAL
 from styx.core.attempt import Attempt
 from styx.core.delta import Delta, Settlement
@@ -40,6 +41,8 @@ class World:
         self.attempts: dict[AttemptKey, Attempt] = {}
         self.agents: dict[AgentId, Agent] = {}
         self.rooms: dict[AgentId, Room] = {}
+        self.shelves = shelves.Shelves()  # the rooms of those that take work
+        self.kinds: dict[Kind, dict[AgentId, None]] = {}  # of agents that are not gone
         self.queues: dict[ClassKey, ReadyQueue] = {}
         self.reserved: dict[ClassKey, tuple[AgentId, ...]] = {}
         self.waits: dict[TaskId, int] = {}  # unmet needs of each blocked task
@@ -100,6 +103,11 @@ class World:
     def tally(self, job_id: JobId) -> Mapping[TaskState, int]:
         """How many of a running job's tasks are over, by state."""
         return self._tallies.get(job_id, {})
+
+    def could_run(self, wanted: Requirements) -> bool:
+        """Whether some agent could, were it idle. Ten thousand of them are a few kinds."""
+        samples = (self.agents[next(iter(alike))] for alike in self.kinds.values())
+        return any(match.why_never(wanted, sample) is None for sample in samples)
 
     def next_deadline(self) -> datetime | None:
         """The earliest moment at which time alone may change something."""
@@ -254,6 +262,7 @@ class World:
         room = self.rooms.get(attempt.agent_id)
         if room:
             room.take(attempt.key, holding.requirements)
+            self._shelve(attempt.agent_id)
 
     def _give(self, attempt: Attempt) -> None:
         holding = self.holdings.pop(attempt.key)
@@ -261,6 +270,13 @@ class World:
         room = self.rooms.get(attempt.agent_id)
         if room:
             room.give(attempt.key, holding.requirements)
+            self._shelve(attempt.agent_id)
+
+    def _shelve(self, agent_id: AgentId) -> None:
+        if match.takes_work(self.agents[agent_id]):
+            self.shelves.put(agent_id, self.rooms[agent_id])
+        else:
+            self.shelves.drop(agent_id)
 
     def _weigh(self, holding: Holding, sign: int) -> None:
         change = sign * weight(holding.requirements)
@@ -282,14 +298,26 @@ class World:
     def _put_agent(self, agent: Agent) -> None:
         before = self.agents.get(agent.id)
         self.agents[agent.id] = agent
+        if before is not None:
+            self._forget_kind(before)
         if agent.state is AgentState.GONE:
             self.rooms.pop(agent.id, None)
-        elif agent.id not in self.rooms or (before and before.capacity != agent.capacity):
+            self.shelves.drop(agent.id)
+            return
+        self.kinds.setdefault(agent.kind, {})[agent.id] = None
+        if agent.id not in self.rooms or (before and before.capacity != agent.capacity):
             room = self.rooms[agent.id] = Room(agent.capacity)
             for key in self._attempts_of.get(agent.id, {}):
                 holding = self.holdings.get(key)
                 if holding:
                     room.take(key, holding.requirements)
+        self._shelve(agent.id)
+
+    def _forget_kind(self, agent: Agent) -> None:
+        alike = self.kinds.get(agent.kind, {})
+        alike.pop(agent.id, None)
+        if not alike:
+            self.kinds.pop(agent.kind, None)
 
     def check(self) -> None:
         """Assert what must hold between two turns. For tests and the simulator: it looks at everything."""
@@ -310,6 +338,10 @@ class World:
                 other.memory_bytes,
                 sum(other.gpus.values()),
             ), f"room of {agent_id}"
+        assert self.kinds == rebuilt.kinds, "kinds"
+        assert self.shelves.fits == {
+            i: shelves.fit(i, r) for i, r in self.rooms.items() if match.takes_work(self.agents[i])
+        }, "shelves"
         queued = {p.task_id for queue in self.queues.values() for p in queue.heap}
         for task in self.tasks.values():
             assert task.job_id in self.jobs, f"{task.id}: its job is over"

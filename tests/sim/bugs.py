@@ -17,7 +17,7 @@ from styx.agent.roster import Entry
 from styx.agent.session import Session
 from styx.agent.spool import Stream
 from styx.agent.supervisor import Supervisor
-from styx.core import dag, lifecycle, machine, place, policy, roster
+from styx.core import dag, lifecycle, machine, match, place, policy, roster
 from styx.core.room import Room
 from styx.core.task import Reason
 from styx.core.world import World
@@ -104,7 +104,7 @@ BUGS: Final[dict[str, Bug]] = {
     "deadlines forgotten": Bug("L-1", [(timers.Timers, "run", wrong.sleeps)]),
     "wall clock believed": Bug("T-17 L-1", [(loop, "Steady", wrong.just_the_wall)]),
     # Placement
-    "suspects are assigned to": Bug("R-23", [(place, "takes", wrong.takes_anybody)]),
+    "suspects are assigned to": Bug("R-23", [(match, "takes_work", wrong.takes_work_until_gone)]),
     "gang placed in part": Bug("gang", [(place, "assign", wrong.all_but_one)]),
     "room not counted": Bug("I-13", [(Room, "take", wrong.nothing), (Room, "give", wrong.nothing)]),
     # Silence

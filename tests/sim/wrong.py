@@ -17,7 +17,7 @@ from styx.agent.roster import Entry, Phase
 from styx.agent.session import Session
 from styx.agent.spool import Stream
 from styx.agent.supervisor import Supervisor
-from styx.core import dag, lifecycle, match, place, policy, roster
+from styx.core import dag, lifecycle, place, policy, roster
 from styx.core.agent import AgentState
 from styx.core.attempt import AttemptState
 from styx.core.event import SyncAnswer
@@ -125,8 +125,8 @@ def look_without_stall(self: Any, agents: Any, now_s: float) -> Any:
 _look = detector.Detector.look
 
 
-def takes_anybody(agent: Any, wanted: Any) -> bool:
-    return agent.state is not AgentState.GONE and match.why_never(wanted, agent) is None
+def takes_work_until_gone(agent: Any) -> bool:
+    return agent.state is not AgentState.GONE
 
 
 def all_but_one(draft: Any, task: Any, agents: Any) -> None:

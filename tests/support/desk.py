@@ -106,20 +106,20 @@ class Desk:
         project="default",
     ):
         """Submit one job; return the ids of its tasks in order."""
-        event = self._submission(a_job(*specs, on_failure=on_failure), key, project)
+        event = self.submission(a_job(*specs, on_failure=on_failure), key, project)
         self.turn(event)
         return event.task_ids
 
     def bring(self, *specs: TaskSpec):
         """As `submit`, for a job that was made beside the turns."""
-        event = self._submission(a_job(*specs))
+        event = self.submission(a_job(*specs))
         delta, world = prepare(event, self.now, self.policy)
         self.world.join(world)
         self.tasks |= delta.tasks
         self.turn()
         return event.task_ids
 
-    def _submission(self, spec, key: str = "", project: str = "default") -> ev.JobSubmitted:
+    def submission(self, spec, key: str = "", project: str = "default") -> ev.JobSubmitted:
         ids = tuple(TaskId(self._id()) for _ in range(spec.width))
         self.last_job = JobId(self._id())
         return ev.JobSubmitted(
