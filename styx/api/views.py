@@ -199,11 +199,12 @@ def _capacity(have: Capacity) -> http.ResourcesView:
 
 
 def _used(have: Capacity, room: Room | None) -> http.ResourcesView:
+    """What waits there beyond its room uses nothing yet."""
     if room is None:
         return http.ResourcesView()
     return http.ResourcesView(
-        cpus=(have.cpus_milli - room.cpus_milli) / 1_000,
-        memory_gib=(have.memory_bytes - room.memory_bytes) / GIB,
+        cpus=(have.cpus_milli - max(0, room.cpus_milli)) / 1_000,
+        memory_gib=(have.memory_bytes - max(0, room.memory_bytes)) / GIB,
         disk_gib=(have.disk_bytes - room.disk_bytes) / GIB,
         gpus=len(have.gpus) - sum(room.gpus.values()),
     )

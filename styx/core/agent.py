@@ -58,6 +58,7 @@ class Capacity(msgspec.Struct, frozen=True, omit_defaults=True):
     disk_bytes: Annotated[int, SIZE] = 0
     gpus: tuple[Gpu, ...] = ()
     arch: str = ""  # a value of ARCHITECTURES, or what the machine calls itself
+    ahead: Annotated[int, COUNT] = 0  # tasks that it takes beyond its room: see `core.ahead`
 
 
 class Kind(NamedTuple):

@@ -5,6 +5,7 @@ from datetime import datetime
 import msgspec
 
 from styx.core.agent import AgentState
+from styx.core.attempt import AttemptState
 from styx.core.ids import TaskId
 from styx.core.match import why_never, why_not_now
 from styx.core.policy import Policy
@@ -32,6 +33,8 @@ def hindrances(world: World, task_id: TaskId, now: datetime, policy: Policy) -> 
         return []
     if task.state is TaskState.BLOCKED:
         return _needs(world, task)
+    if task.state is TaskState.ACTIVE:
+        return _given_ahead(world, task)
     if task.state is not TaskState.READY:
         return []
     if task.not_before and task.not_before > now:
@@ -39,6 +42,17 @@ def hindrances(world: World, task_id: TaskId, now: datetime, policy: Policy) -> 
         words = f"retries in {left_s:.0f}s, after attempt {task.attempt}"
         return [Hindrance("backoff", task.name, words)]
     return _agents(world, task, policy)
+
+
+def _given_ahead(world: World, task: Task) -> list[Hindrance]:
+    """An agent has it already, and perhaps no room for it yet."""
+    for attempt in world.attempts_of_task(task.id):
+        room = world.rooms.get(attempt.agent_id)
+        if attempt.state is AttemptState.ASSIGNED and room and room.overdrawn():
+            name = world.agents[attempt.agent_id].name
+            words = f"{name} has it, and starts it as soon as what runs there has ended"
+            return [Hindrance("ahead", name, words, attempt.agent_id)]
+    return []
 
 
 def _needs(world: World, task: Task) -> list[Hindrance]:

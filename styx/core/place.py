@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from styx.core import match
+from styx.core.ahead import Ahead
 from styx.core.attempt import Attempt
 from styx.core.draft import Draft
 from styx.core.ids import AgentId
@@ -46,6 +47,7 @@ class Line:
         queue = draft.world.queues.get(key)
         self.was_stuck = queue is not None and queue.stuck
         self._places = heapq.merge(in_order(queue.heap) if queue else (), sorted(fresh))
+        self.full = False  # nobody has room for it, nor will have in this turn
         self._passed = TIGHTEST  # of the agents that nothing has touched in this turn
         self._refused: set[AgentId] = set()
 
@@ -100,7 +102,8 @@ def place(draft: Draft) -> None:
         else:
             turns.append(_turn(draft, lines[number], task, number))
     heapq.heapify(turns)
-    guard = Guard(draft, {line.key for line in lines})
+    looked_at = {line.key for line in lines}
+    guard, ahead = Guard(draft, looked_at), Ahead(draft, looked_at)
     budget = draft.policy.placements_per_turn
     while turns:
         turn = heapq.heappop(turns)
@@ -113,11 +116,16 @@ def place(draft: Draft) -> None:
         if budget <= 0:
             draft.delta.hints.unfinished = True
             break
-        agents = _choose(line, task, guard)
-        draft.delta.hints.stuck[line.key] = agents is None
+        agents = None if line.full else _choose(line, task, guard)
         if agents is None:
-            guard.add(line.key, task)
-            continue
+            draft.delta.hints.stuck[line.key] = line.full = True
+            beyond = ahead.choose(line.key, task, freed_only=line.was_stuck)
+            if beyond is None:
+                guard.add(line.key, task)
+                continue
+            agents = [beyond]
+        else:
+            draft.delta.hints.stuck[line.key] = False
         assign(draft, task, agents)
         budget -= len(agents)
         tasks[turn.number] = task = line.next()

@@ -18,6 +18,10 @@ REJECTS_WINDOW_S: Final = 600.0
 PREEMPT_MARGIN_S: Final = 10.0  # for the end to be told before the machine is gone (D-10)
 POISON_DEATHS: Final = 3  # a task whose machines die under it is given no more of them (D-5)
 
+LEAST_MS: Final = 1.0  # what a task costs its agent, however little it does
+FADE: Final = 0.9  # of a long run with each that follows: one among fifty still counts
+BUSY_MS: Final = 10_000.0  # what waited at an agent in vain counts as a run of so long
+
 SCATTER: Final = 2_654_435_761  # Knuth's multiplier: neighbouring ids fall far apart
 
 # Ends for which the machine is to blame: they cost an infra retry, never one of the user's.
@@ -66,7 +70,8 @@ def verdict(task: Task, attempt: Attempt, policy: Policy) -> Verdict:
                 failed_fast = attempt.stop_reason is StopReason.FAIL_FAST
                 reason = Reason.FAIL_FAST if failed_fast else Reason.CANCELLED
                 return Verdict(TaskState.CANCELLED, reason)
-            return Verdict(TaskState.READY, Reason.NONE, REJECT_BACKOFF_S)
+            busy = attempt.reason is Reason.AGENT_BUSY
+            return Verdict(TaskState.READY, Reason.NONE, 0.0 if busy else REJECT_BACKOFF_S)
         case AttemptState.PREEMPTED:
             return _infra(task, attempt, TaskState.FAILED, 0.0)
         case AttemptState.LOST:
@@ -118,6 +123,20 @@ def backoff_s(task: Task, failures: int, policy: Policy) -> float:
     number = int(task.id.replace("-", "")[-8:], 16) * (2 * task.attempt + 1)
     dice = number * SCATTER % 2**32
     return span * (0.5 + 0.5 * dice / 2**32)
+
+
+def pace_ms(before: float | None, attempt: Attempt) -> float | None:
+    """How long tasks of a class hold their room, once one more has ended: the longest lately.
+
+    None while nothing is known of it.
+    """
+    if attempt.reason is Reason.AGENT_BUSY:
+        ran_ms = BUSY_MS
+    elif attempt.exit is None or attempt.started_at is None:
+        return before
+    else:
+        ran_ms = max(LEAST_MS, attempt.exit.ran_ms)
+    return ran_ms if before is None else max(ran_ms, FADE * before)
 
 
 def later(now: datetime, delay_s: float) -> datetime | None:

@@ -45,6 +45,10 @@ class Room:
             and (not wanted.gpus or self._model(wanted) is not None)
         )
 
+    def overdrawn(self) -> bool:
+        """Whether more is given to it than it has."""
+        return self.cpus_milli < 0 or self.memory_bytes < 0
+
     def take(self, key: AttemptKey, wanted: Requirements) -> None:
         """Even when it does not fit: an adopted attempt holds what it holds, and the room goes below 0."""
         self._add(wanted, -1)

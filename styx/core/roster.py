@@ -177,8 +177,9 @@ def _wish(draft: Draft, agent: Agent, *, drain: bool) -> None:
 
 
 def _blamed(rejected: Attempt, reason: Reason) -> bool:
-    """Not for what was stopped before it began, or came while the agent stood still."""
-    return rejected.stop_reason is StopReason.NONE and reason is not Reason.STALE_ASSIGN
+    """Not for what was stopped before it began, came while the agent stood still, or was given ahead."""
+    excused = {Reason.STALE_ASSIGN, Reason.AGENT_BUSY}
+    return rejected.stop_reason is StopReason.NONE and reason not in excused
 
 
 def _in_session(

@@ -70,6 +70,7 @@ class Reason(StrEnum):
     UNKNOWN_ATTEMPT = "unknown_attempt"
     DRAIN = "drain"
     PREEMPTED = "preempted"  # its machine was taken away by the provider
+    AGENT_BUSY = "agent_busy"  # it was given ahead of its room, which did not come free in time
     AGENT_FULL = "agent_full"  # the agent had no room after all (disk, descriptors)
 
 

@@ -8,9 +8,9 @@ import heapq
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
-from typing import NamedTuple, Self
+from typing import Final, Self
 
-from styx.core import match, shelves
+from styx.core import match, policy, shelves
 from styx.core.agent import Agent, AgentState, Kind
 from styx.core.attempt import TERMINAL as ATTEMPT_TERMINAL
 from styx.core.attempt import Attempt
@@ -19,19 +19,13 @@ from styx.core.effect import backstop, deadlines
 from styx.core.ids import AgentId, AttemptKey, JobId, TaskId
 from styx.core.job import TERMINAL as JOB_TERMINAL
 from styx.core.job import Job
-from styx.core.policy import weight
 from styx.core.queue import ClassKey, ReadyQueue
 from styx.core.room import Room
 from styx.core.spec import On, Requirements
 from styx.core.task import TERMINAL as TASK_TERMINAL
 from styx.core.task import Reason, Task, TaskState
 
-
-class Holding(NamedTuple):
-    """What a live attempt keeps from others."""
-
-    requirements: Requirements
-    project: str
+PACES: Final = 1_000  # classes whose pace is remembered
 
 
 class World:
@@ -54,7 +48,8 @@ class World:
         self.released: tuple[AgentId, ...] = ()  # no longer reserved since the last turn
         self.unfinished = False
         self._timers: list[tuple[datetime, TaskId]] = []
-        self.holdings: dict[AttemptKey, Holding] = {}
+        self.holdings: dict[AttemptKey, ClassKey] = {}  # what live attempts keep from others
+        self.paces: dict[ClassKey, float] = {}  # see `policy.pace_ms`; longest unused first
         self._tallies: dict[JobId, dict[TaskState, int]] = {}
         self._tasks_of: dict[JobId, dict[TaskId, None]] = {}
         self._attempts_of: dict[AgentId, dict[AttemptKey, None]] = {}
@@ -244,9 +239,9 @@ class World:
         live = attempt.state not in ATTEMPT_TERMINAL
         if live and key not in self.holdings:
             assert task is not None, f"{key}: a live attempt of a task that is over"
-            self._take(attempt, Holding(task.spec.requirements, self.jobs[task.job_id].project))
+            self._take(attempt, self.class_of(task))
         elif not live and key in self.holdings:
-            self._give(attempt)
+            self._pace(self._give(attempt), attempt)
         if live or not attempt.logs_complete or (task is not None and task.attempt == attempt.n):
             self.attempts[key] = attempt
             self._attempts_of.setdefault(attempt.agent_id, {})[key] = None
@@ -256,7 +251,7 @@ class World:
         if due:
             heapq.heappush(self._timers, (due, attempt.task_id))
 
-    def _take(self, attempt: Attempt, holding: Holding) -> None:
+    def _take(self, attempt: Attempt, holding: ClassKey) -> None:
         self.holdings[attempt.key] = holding
         self._weigh(holding, 1)
         room = self.rooms.get(attempt.agent_id)
@@ -264,13 +259,21 @@ class World:
             room.take(attempt.key, holding.requirements)
             self._shelve(attempt.agent_id)
 
-    def _give(self, attempt: Attempt) -> None:
+    def _give(self, attempt: Attempt) -> ClassKey:
         holding = self.holdings.pop(attempt.key)
         self._weigh(holding, -1)
         room = self.rooms.get(attempt.agent_id)
         if room:
             room.give(attempt.key, holding.requirements)
             self._shelve(attempt.agent_id)
+        return holding
+
+    def _pace(self, key: ClassKey, attempt: Attempt) -> None:
+        pace_ms = policy.pace_ms(self.paces.pop(key, None), attempt)
+        if pace_ms is not None:
+            self.paces[key] = pace_ms
+        if len(self.paces) > PACES:
+            del self.paces[next(iter(self.paces))]
 
     def _shelve(self, agent_id: AgentId) -> None:
         if match.takes_work(self.agents[agent_id]):
@@ -278,8 +281,8 @@ class World:
         else:
             self.shelves.drop(agent_id)
 
-    def _weigh(self, holding: Holding, sign: int) -> None:
-        change = sign * weight(holding.requirements)
+    def _weigh(self, holding: ClassKey, sign: int) -> None:
+        change = sign * policy.weight(holding.requirements)
         self.usage[holding.project] = self.usage.get(holding.project, 0) + change
 
     def _drop_attempt(self, attempt: Attempt) -> None:

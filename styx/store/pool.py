@@ -253,14 +253,16 @@ class Lane:
         with translated():
             await self._pool.breaker.enter()
             connection = await self._take()
+            sound = False
             try:
                 async with self._pool.breaker.watching(connection):
                     yield connection
-            except BaseException:
-                await self._pool.release(connection)
-                raise
-            await self.close()
-            self._idle = connection
+                sound = True
+            finally:
+                if sound and self._idle is None:
+                    self._idle = connection
+                else:
+                    await self._pool.release(connection)
 
     async def _take(self) -> Connection:
         idle, self._idle = self._idle, None

@@ -396,11 +396,10 @@ class Invariants:
             if self._tables.attempts[key].agent_id == agent_id
         ]
         has = self._tables.agents[agent_id].capacity
-        if (
-            sum(h.cpus_milli for h in held) > has.cpus_milli
-            or sum(h.memory_bytes for h in held) > has.memory_bytes
-        ):
-            self.fail("I-13", f"more is promised of {agent_id} than it has")
+        for what in ("cpus_milli", "memory_bytes"):
+            wants = [getattr(requirements, what) for requirements in held]
+            if sum(wants) > getattr(has, what) + has.ahead * max(wants):
+                self.fail("I-13", f"more is promised of {agent_id} than it has, and takes ahead")
 
     def _name(self, attempt: Attempt) -> str:
         return original(self._tables.agents[attempt.agent_id].name)
