@@ -139,9 +139,12 @@ class Duties:
     # --- from the supervisor ------------------------------------------------------------------
 
     def records(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """What became of attempts, or is said again."""
-        for record in records:
-            self._record(record)
+        """What became of attempts, or is said again. Of one that began and ended in the same breath
+        the end says it all: a report less, and half of what the server has to write down.
+        """
+        moved = {entry.key: entry for entry in map(self._record, records)}
+        for entry in moved.values():
+            self._report(entry)
         if self.session is not None:
             self.session.settle()
 
@@ -159,7 +162,7 @@ class Duties:
                     self.session.abort(f"the supervisor has lost {entry.key}")
         self.flush()
 
-    def _record(self, record: Mapping[str, Any]) -> None:
+    def _record(self, record: Mapping[str, Any]) -> Entry:
         key = parse_key(record["k"])
         entry = self._roster.get(key)
         if entry is None:
@@ -168,7 +171,7 @@ class Duties:
         self._roster.apply(entry, record)
         if self.session is None:
             self._spool.mark(entry.streams)  # what waits for a server counts towards the caps
-        self._report(entry)
+        return entry
 
     def _void(self, key: AttemptKey, reason: Reason, detail: str) -> None:
         self._command({"do": "void", "k": str(key), "why": reason, "detail": detail})

@@ -183,7 +183,7 @@ class Spool:
     def touch(self, names: Iterable[str] | None) -> None:
         """These files have grown; None: any may have."""
         for name in self._by_name if names is None else names:
-            if stream := self._by_name.get(name):
+            if (stream := self._by_name.get(name)) and stream.sent != stream.final:
                 self._dirty[stream] = None
 
     def mark(self, streams: Iterable[Stream]) -> None:

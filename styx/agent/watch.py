@@ -39,6 +39,9 @@ class Watch:
         try:
             while True:
                 await self._wanted.wait()
+                await asyncio.sleep(PAUSE_S)
+                if not self._wanted.is_set():
+                    continue
                 # One descriptor for good: to close it makes the kernel wait for 10 ms.
                 watch = -1 if file is None else _add_watch(file, self._directory)
                 self._on_growth(None)  # what was written before
