@@ -8,6 +8,7 @@ import signal
 
 from styx.agent import home, stop
 from styx.agent.journal import Journal
+from styx.agent.room import Room
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Custody:
         record: Callable[[dict[str, Any]], None],
     ) -> None:
         self.live: dict[str, stop.Attempt] = {}
+        self.room = Room()
         self._home = directory
         self._journal = journal
         self._kernel = kernel
@@ -148,8 +150,12 @@ class Custody:
 
     # --- ends ---------------------------------------------------------------------------------
 
-    def _watch(self, attempt: stop.Attempt) -> None:
+    def _keep(self, attempt: stop.Attempt) -> None:
         self.live[attempt.key] = attempt
+        self.room.take(attempt)
+
+    def _watch(self, attempt: stop.Attempt) -> None:
+        self._keep(attempt)
         try:
             attempt.pidfd = self._kernel.watch(attempt.pid)
         except OSError:
@@ -243,6 +249,7 @@ class Custody:
         if detail:
             end["detail"] = detail
         del self.live[attempt.key]
+        self.room.give(attempt)
         self.record_end(attempt.key, end)
 
     # --- recovery -----------------------------------------------------------------------------
@@ -278,4 +285,5 @@ class Custody:
         attempt.exit = {"reason": "exit_status_lost"}
         attempt.ended_at = self._kernel.now()
         attempt.due = attempt.ended_at + (0.0 if "pid" in claim else ORPHAN_SCAN_S)
-        self.live[key] = self._unswept[key] = attempt
+        self._unswept[key] = attempt
+        self._keep(attempt)

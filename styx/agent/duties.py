@@ -107,7 +107,7 @@ class Duties:
         start = order.start(
             assign, directory=self._directory, gpus=gpus, has_gpus=self._has_gpus, until=until
         )
-        self._spool.add(self._roster.add(assign.key, start).streams)
+        self._roster.add(assign.key, start)
         if assign.spec.exclusive:
             self.renew(lease)
         self._command(start)
@@ -144,6 +144,11 @@ class Duties:
         """
         moved = {entry.key: entry for entry in map(self._record, records)}
         for entry in moved.values():
+            self._spool.add(
+                entry.streams
+            )  # not before: of the shortest no growth is noticed at all
+            if entry.live or self.session is None:
+                self._spool.mark(entry.streams)  # what waits for a server counts towards the caps
             self._report(entry)
         if self.session is not None:
             self.session.settle()
@@ -167,10 +172,7 @@ class Duties:
         entry = self._roster.get(key)
         if entry is None:
             entry = self._roster.add(key)
-            self._spool.add(entry.streams)
         self._roster.apply(entry, record)
-        if self.session is None:
-            self._spool.mark(entry.streams)  # what waits for a server counts towards the caps
         return entry
 
     def _void(self, key: AttemptKey, reason: Reason, detail: str) -> None:

@@ -15,12 +15,14 @@ import msgspec
 import styx
 from styx.agent import home
 from styx.agent.buffered import BufferedReader
+from styx.core.agent import Capacity
 from styx.kit.backoff import Backoff
 
 RETRY_S: Final = 0.005  # a supervisor is up after 30 ms
 FORGET_S: Final = 0.05  # the next start is usually sooner, and saves the supervisor a wake-up
 RELAUNCH_BASE_S: Final = 0.1
 RELAUNCH_CAP_S: Final = 5.0
+QUEUES_PROTO: Final = 2
 _LOG_BYTES: Final = 1 << 20
 
 log: Final = logging.getLogger("styx.agent")
@@ -58,10 +60,14 @@ class Executor:
         env: dict[str, str],
         process: subprocess.Popen[bytes],
         *,
+        capacity: Capacity,
         on_records: Callable[[list[Record]], None],
         on_snapshot: Callable[[list[Record]], None],
     ) -> None:
         self._directory = directory
+        # By the standard library: a variable that is not UTF-8 comes through it unharmed.
+        room = {"cpus_milli": capacity.cpus_milli, "memory_bytes": capacity.memory_bytes}
+        self._hello = json.dumps({"do": "hello", "env": env, "room": room}).encode()
         self._env = env
         self._process = process
         self._on_records = on_records
@@ -72,13 +78,18 @@ class Executor:
         self._later: asyncio.TimerHandle | None = None
         self._held: list[Record] = []
         self.synced = asyncio.Event()
+        self._proto = 0  # that the supervisor speaks: it may be older than this link
+
+    @property
+    def queues(self) -> bool:
+        """Whether it keeps a start for which there is no room until there is."""
+        return self._proto >= QUEUES_PROTO
 
     async def run(self) -> None:
         """Hold the connection for good: whenever the supervisor is gone, there is another soon."""
         while True:
             self._transport, lines = await self._connect()
-            # By the standard library: a variable that is not UTF-8 comes through it unharmed.
-            self._orders = [json.dumps({"do": "hello", "env": self._env}).encode()]
+            self._orders = [self._hello]
             self._write()
             try:
                 await lines.ended.wait()
@@ -134,6 +145,7 @@ class Executor:
         end = next((at for at, record in enumerate(records) if "synced" in record), None)
         self._held += records[:end]
         if end is not None:
+            self._proto = records[end]["synced"]
             self.synced.set()
             self._on_snapshot(self._held)
             self._held = []

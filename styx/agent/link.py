@@ -24,6 +24,7 @@ from styx.agent.session import Session
 from styx.agent.spool import Spool
 from styx.agent.watch import Watch
 from styx.config import AgentConfig
+from styx.core.agent import Capacity
 from styx.errors import Conflict, LinkLost, StyxError, Unauthenticated, WireMismatch
 from styx.kit import supervise
 from styx.kit.backoff import Backoff
@@ -35,6 +36,9 @@ LOCAL_CAP_S: Final = 1.0  # a refused connection on loopback costs nobody anythi
 STEADY_S: Final = 30.0  # a session that lasted so long makes the next failure a first one
 SHORTEN_EVERY_S: Final = 0.5  # for so long can a flood of output overshoot its cap
 GOODBYE_S: Final = 1.0
+AHEAD_PER_CPU: Final = (
+    8  # of a millisecond each, they last for as long as a server takes to send more
+)
 
 log: Final = logging.getLogger("styx.agent")
 
@@ -69,7 +73,12 @@ class Link:
         self._probe = Probe(directory, found)
         self._watch = Watch(home.spool(directory), self._grown)
         self._executor = Executor(
-            directory, env, supervisor, on_records=self._records, on_snapshot=self._snapshot
+            directory,
+            env,
+            supervisor,
+            capacity=found.capacity,
+            on_records=self._records,
+            on_snapshot=self._snapshot,
         )
         self._duties = Duties(
             directory,
@@ -213,6 +222,7 @@ class Link:
             address=address,
             last_term=self._term,
             db_generation=self._identity.db_generation,
+            ahead=_ahead(self._found.capacity) if self._executor.queues else 0,
         )
 
     def _load(self) -> wire.Load:
@@ -224,6 +234,10 @@ class Link:
         if line != self._said and not self._stopping.is_set():
             self._said = line
             log.info(line)
+
+
+def _ahead(capacity: Capacity) -> int:
+    return max(1, capacity.cpus_milli * AHEAD_PER_CPU // 1000)
 
 
 def _raise_if_final(bye: wire.Bye) -> None:

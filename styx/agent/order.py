@@ -36,6 +36,8 @@ def start(
         "env": environment(assign, gpus, has_gpus=has_gpus),
         "cwd": _workdir(directory, spec.workdir),
         "gpus": list(gpus),
+        "cpus_milli": spec.requirements.cpus_milli,
+        "memory_bytes": spec.requirements.memory_bytes,
         "durable": spec.exclusive or spec.delivery is Delivery.AT_MOST_ONCE,
         "exclusive": spec.exclusive,
         "until": until,

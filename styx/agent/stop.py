@@ -38,6 +38,7 @@ class Attempt:
     __slots__ = (
         "adopted",
         "at",
+        "cpus_milli",
         "due",
         "empty_sweeps",
         "ended_at",
@@ -48,6 +49,7 @@ class Attempt:
         "hunted_at",
         "kernel",
         "key",
+        "memory_bytes",
         "pid",
         "pidfd",
         "reason",
@@ -65,6 +67,8 @@ class Attempt:
         self.key: str = claim["k"]
         self.at: float = claim["at"]
         self.exclusive: bool = claim.get("exclusive", False)
+        self.cpus_milli: int = claim.get("cpus_milli", 0)
+        self.memory_bytes: int = claim.get("memory_bytes", 0)
         self.grace: float = claim.get("grace", 30.0)
         self.timeout_at: float = self.at + claim.get("timeout", float("inf"))
         self.pid = pid

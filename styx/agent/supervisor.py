@@ -7,9 +7,9 @@ when it has had no link and no task for a while. It is small and has one thread,
 
 Lines from the link, by `do`:
 
-    hello  env                 the environment that tasks start from; answered by every attempt
-                               held, then {"synced": PROTO}
-    start  k argv env cwd …    once per key; see `Supervisor.start` for the rest
+    hello  env room            the environment that tasks start from, and the room for them; answered
+                               by every attempt held, then {"synced": PROTO}
+    start  k argv env cwd …    once per key, when there is room; see `Supervisor.start` for the rest
     stop   k grace why         the stop ladder; an unknown key becomes a tombstone
     void   k why detail        a tombstone, unless the key is known
     forget k                   the server has everything: the record and the spool go
@@ -32,6 +32,7 @@ import time
 from styx.agent import custody, home, proc, spawn
 from styx.agent.journal import Journal, encode
 from styx.agent.lines import Listener
+from styx.agent.reports import Reports
 from styx.agent.system import System
 
 TYPE_CHECKING = False
@@ -40,13 +41,12 @@ if TYPE_CHECKING:
 
     from styx.agent.ports import Kernel
 
-PROTO: Final = 1  # of these lines: a supervisor may be older than the link it serves
+PROTO: Final = 2  # of these lines: a supervisor may be older than the link it serves
 IDLE_EXIT_S: Final = 10.0  # long enough for an agent that is restarted
 LOCK_WAIT_S: Final = 2.0  # the one before may be on its way out
 LOCK_POLL_S: Final = 0.02
 RETRY_S: Final = 0.5  # the journal's disk is full
 ACCEPT_REST_S: Final = 0.1  # no descriptor is left for a newcomer, who stays ready to be accepted
-LINGER_S: Final = 0.003  # how long the start of a task waits for its end
 NOTE_S: Final = 0.5  # how long what only the journal wants to know waits for company
 NEVER: Final = float("inf")
 
@@ -62,9 +62,10 @@ class Supervisor:
         self._listener = Listener(kernel.listen(home.socket_address(directory)))
         kernel.attend(self._listener.fileno())
         self._custody = custody.Custody(directory, self._journal, kernel, self._record)
+        self._room = self._custody.room
         self._env: dict[str, str] = {}
-        self._untold: list[str] = []
-        self._publish_at = NEVER  # when the journal and the link get what is due to them
+        self._reports = Reports()
+        self._write_at = NEVER  # when the journal gets what is due to it
         self._writing = False  # the link's socket is full
         self._accept_at = NEVER  # when newcomers are looked at again
         self._leaving = False
@@ -84,14 +85,15 @@ class Supervisor:
 
     def idle(self) -> bool:
         """Whether it is time to leave."""
-        if self._custody.live or self._publish_at < NEVER:
+        if self._custody.live or min(self._write_at, self._reports.due) < NEVER:
             return False
         return self._leaving or self._kernel.now() - self._idle_since >= IDLE_EXIT_S
 
     def rest_s(self) -> float:
         """For how long there is nothing to do, unless a descriptor becomes ready."""
         leave_at = self._idle_since + IDLE_EXIT_S
-        due = min(self._custody.next_due(), leave_at, self._publish_at, self._accept_at)
+        ours = min(leave_at, self._write_at, self._reports.due, self._accept_at)
+        due = min(self._custody.next_due(), self._room.next_due(), ours)
         return max(0.0, due - self._kernel.now())
 
     def turn(self, ready: list[int]) -> None:
@@ -104,6 +106,7 @@ class Supervisor:
             self._accept_at = NEVER
             self._kernel.attend(self._listener.fileno())
         self._custody.turn(self._kernel.now())
+        self._admit()
         self._settle()
 
     def close(self) -> None:
@@ -112,7 +115,7 @@ class Supervisor:
     def _settle(self) -> None:
         """Put what happened on disk, and only then tell the link."""
         now = self._kernel.now()
-        if now >= self._publish_at:
+        if now >= min(self._write_at, self._reports.due):
             self._publish(now)
         if not self._listener.flush():
             self._drop()
@@ -127,12 +130,12 @@ class Supervisor:
             self._journal.flush()
         except OSError as error:
             _say(f"results are held back, the journal cannot be written: {error}")
-            self._publish_at = now + RETRY_S
+            self._write_at = now + RETRY_S
+            self._reports.hold(self._write_at)
             return
-        for line in self._untold:
+        self._write_at = NEVER
+        for line in self._reports.take(now):
             self._listener.send(line)
-        self._untold.clear()
-        self._publish_at = NEVER
 
     def _attend(self, descriptor: int) -> None:
         if self._custody.attend(descriptor):
@@ -167,6 +170,9 @@ class Supervisor:
     def _leave(self) -> None:
         """The machine is going down: stop every task with its own grace, then go."""
         self._leaving = True
+        for order in self._room.waiting.values():
+            self._refuse(order)
+        self._room.waiting.clear()
         for attempt in list(self._custody.live.values()):
             self._custody.stop(attempt, attempt.grace, "agent_rebooted")
 
@@ -180,6 +186,7 @@ class Supervisor:
                 if attempt := self._custody.live.get(order["k"]):
                     self._custody.stop(attempt, order["grace"])
                 else:
+                    self._room.waiting.pop(order["k"], None)
                     self._void(order["k"], order["why"], "")
             case "forget":
                 self._forget(order["k"])
@@ -189,36 +196,57 @@ class Supervisor:
                 self._note({"lease": order["until"]})
             case "hello":
                 self._env = order["env"]
-                self._untold.extend(map(encode, self._journal.attempts.values()))
-                self._untold.append(encode({"synced": PROTO}))
-                self._publish_at = 0.0
+                self._room.resize(order.get("room"))
+                for record in (*self._journal.attempts.values(), {"synced": PROTO}):
+                    self._reports.add(encode(record))
             case other:
                 _say(f"the link asks for {other!r}, which this supervisor does not know")
 
     def start(self, order: dict[str, Any]) -> None:
-        """Claim, then execute: the one place where a task's process comes from.
+        """Execute it now, or when there is room for it.
 
         `k`, `argv`, `env` (beside the link's), `cwd` and `gpus` are what to run; `script`, if there,
         is a text too long for an argument, to be put into a file that becomes the last one.
-        `durable` claims survive a power cut; past `until` the order is stale; `timeout`, `grace` and
-        `exclusive` are kept for the end.
+        `cpus_milli` and `memory_bytes` are the room it takes. `durable` claims survive a power cut;
+        past `until` the order is stale; `timeout`, `grace` and `exclusive` are kept for the end.
         """
         key: str = order["k"]
         if key in self._journal.attempts:
             self._tell(key)
-            return
-        if key in self._journal.forgotten:
+        elif key in self._journal.forgotten:
             # A server that was restored from a backup may assign again what it had seen the end of.
             self._void(key, "stale_assign", "this attempt was run here before, and is over")
-            return
+        elif key in self._room.waiting:
+            pass
+        elif self._room.admits(order):
+            self._execute(order)
+        elif not self._room.wait(order, self._kernel.now()):
+            self._void(key, "agent_full", "too many wait for room already")
+
+    def _admit(self) -> None:
+        """Execute what has waited and has room now."""
+        while order := self._room.next(self._kernel.now()):
+            if self._room.fits(order):
+                self._execute(order)
+            else:
+                self._void(order["k"], "agent_full", "the room for it did not come free in time")
+
+    def _refuse(self, order: dict[str, Any]) -> None:
+        self._void(order["k"], "stale_assign", "the agent was out of touch when it came to start")
+
+    def _execute(self, order: dict[str, Any]) -> None:
+        """Claim, then execute: the one place where a task's process comes from."""
         if self._leaving or self._kernel.now() >= order["until"]:
-            self._void(key, "stale_assign", "the agent was out of touch when it came to start")
+            self._refuse(order)
             return
+        key: str = order["k"]
         claim = {
             "k": key,
             "at": round(self._kernel.now(), 3),
             "gpus": order["gpus"],
             "grace": order["grace"],
+            "cpus_milli": order.get("cpus_milli", 0),  # not in the orders of a link before PROTO 2
+            "memory_bytes": order.get("memory_bytes", 0),
         }
         if order["exclusive"]:
             claim["exclusive"] = True
@@ -286,18 +314,21 @@ class Supervisor:
     def _note(self, record: dict[str, Any]) -> None:
         """For the journal alone, whenever it is written next."""
         self._journal.later(record)
-        self._publish_at = min(self._publish_at, self._kernel.now() + NOTE_S)
+        self._write_at = min(self._write_at, self._kernel.now() + NOTE_S)
 
     def _record(self, record: dict[str, Any]) -> None:
-        """Something became of an attempt. That it runs can wait: if it is short, its end goes along."""
-        self._untold.append(self._journal.later(record))
-        linger = LINGER_S if "pid" in record else 0.0
-        self._publish_at = min(self._publish_at, self._kernel.now() + linger)
+        """Something became of an attempt: written down in this turn, told when it is due."""
+        key, now = record["k"], self._kernel.now()
+        line = self._journal.later(record)
+        self._write_at = now
+        if "pid" in record:
+            self._reports.started(key, line, now)
+        else:
+            self._reports.ended(key, line, now, len(self._room.waiting))
 
     def _tell(self, key: str) -> None:
         """Say again what is known of an attempt."""
-        self._untold.append(encode(self._journal.attempts[key]))
-        self._publish_at = 0.0
+        self._reports.add(encode(self._journal.attempts[key]))
 
 
 def _lock(directory: str) -> bool:

@@ -94,12 +94,12 @@ async def test_gpus_are_granted_kept_apart_and_given_back(
     show = ("sh", "-c", 'echo "[$CUDA_VISIBLE_DEVICES]"; sleep 1000')
 
     def wants(number: int, model: str = "") -> Requirements:
-        return Requirements(gpus=number, gpu_model=model)
+        return Requirements(cpus_milli=100, gpus=number, gpu_model=model)
 
     connection.send(
         assign(pair, *show, requirements=wants(2, "a100")),
         assign(other, *show, requirements=wants(1)),
-        assign(none, *show),
+        assign(none, *show, requirements=wants(0)),
         assign(third, *show, requirements=wants(1, "a100")),
     )
     for key, line in ((pair, b"[0,1]\n"), (other, b"[2]\n"), (none, b"[]\n")):

@@ -92,6 +92,8 @@ class Supervised:
         defaults = {
             "cwd": "",
             "gpus": [],
+            "cpus_milli": 1_000,
+            "memory_bytes": 0,
             "durable": False,
             "exclusive": False,
             "until": FOREVER,
