@@ -11,6 +11,8 @@ import uuid
 from collections.abc import Iterable
 from typing import Final
 
+import msgspec
+
 import styx
 from styx.agent import home, proc, websocket
 from styx.agent import identity as identities
@@ -18,6 +20,7 @@ from styx.agent.duties import Duties
 from styx.agent.executor import Executor, Record
 from styx.agent.identity import Identity
 from styx.agent.probe import Machine, Probe, disk_share_bytes
+from styx.agent.room import WAITING_MAX
 from styx.agent.roster import Phase, Roster
 from styx.agent.servers import Servers
 from styx.agent.session import Session
@@ -36,9 +39,7 @@ LOCAL_CAP_S: Final = 1.0  # a refused connection on loopback costs nobody anythi
 STEADY_S: Final = 30.0  # a session that lasted so long makes the next failure a first one
 SHORTEN_EVERY_S: Final = 0.5  # for so long can a flood of output overshoot its cap
 GOODBYE_S: Final = 1.0
-AHEAD_PER_CPU: Final = (
-    8  # of a millisecond each, they last for as long as a server takes to send more
-)
+AHEAD_PER_CPU: Final = 32  # of 2 ms each, they last for as long as a busy server takes to send more
 
 log: Final = logging.getLogger("styx.agent")
 
@@ -217,13 +218,19 @@ class Link:
             boot_id=proc.boot_id(),
             incarnation=self._incarnation,
             version=styx.__version__,
-            capacity=self._found.capacity,
+            capacity=self._capacity(),
             labels=self._config.labels,
             address=address,
             last_term=self._term,
             db_generation=self._identity.db_generation,
-            ahead=_ahead(self._found.capacity) if self._executor.queues else 0,
         )
+
+    def _capacity(self) -> Capacity:
+        found = self._found.capacity
+        if not self._executor.queues:
+            return found
+        ahead = max(1, found.cpus_milli * AHEAD_PER_CPU // 1_000)
+        return msgspec.structs.replace(found, ahead=min(ahead, WAITING_MAX))
 
     def _load(self) -> wire.Load:
         running = (entry for entry in self._roster if entry.phase is Phase.RUNNING)
@@ -234,10 +241,6 @@ class Link:
         if line != self._said and not self._stopping.is_set():
             self._said = line
             log.info(line)
-
-
-def _ahead(capacity: Capacity) -> int:
-    return max(1, capacity.cpus_milli * AHEAD_PER_CPU // 1000)
 
 
 def _raise_if_final(bye: wire.Bye) -> None:

@@ -2,7 +2,7 @@
 
 A server may assign more than fits: then no room stands idle for a round trip to it, and one report and
 one commit do for many short tasks. First come, first served; what runs uses room by the server's own
-sums. Nothing that waits is on disk: it is not claimed, and whoever has lost it gives it again.
+sums. Nothing that waits is on disk: it is not claimed.
 """
 
 from __future__ import annotations
@@ -29,11 +29,10 @@ class Room:
         self._memory_bytes = 0
 
     def resize(self, whole: dict[str, int] | None) -> None:
-        """A link says how much there is, and gives what it wants started once more. None: it is one
-        of before there was such a thing as waiting, and nothing ever waits.
+        """A link says how much there is. None: it is one of before there was such a thing as waiting,
+        and nothing ever waits.
         """
         self._whole = whole
-        self.waiting.clear()
 
     def take(self, attempt: Attempt) -> None:
         self._users += 1
@@ -72,6 +71,12 @@ class Room:
                 return self.waiting.pop(key)
             break
         return None
+
+    def give_back(self) -> list[str]:
+        """Let go of all that waits."""
+        keys = list(self.waiting)
+        self.waiting.clear()
+        return keys
 
     def next_due(self) -> float:
         """When the first loses its patience."""

@@ -170,9 +170,8 @@ class Supervisor:
     def _leave(self) -> None:
         """The machine is going down: stop every task with its own grace, then go."""
         self._leaving = True
-        for order in self._room.waiting.values():
-            self._refuse(order)
-        self._room.waiting.clear()
+        for key in self._room.give_back():
+            self._refuse(key)
         for attempt in list(self._custody.live.values()):
             self._custody.stop(attempt, attempt.grace, "agent_rebooted")
 
@@ -196,6 +195,11 @@ class Supervisor:
                 self._note({"lease": order["until"]})
             case "hello":
                 self._env = order["env"]
+                # A new link does not know them, and its server would take them for lost.
+                for key in self._room.give_back():
+                    self._void(
+                        key, "agent_busy", "the agent began anew before there was room for it"
+                    )
                 self._room.resize(order.get("room"))
                 for record in (*self._journal.attempts.values(), {"synced": PROTO}):
                     self._reports.add(encode(record))
@@ -221,7 +225,7 @@ class Supervisor:
         elif self._room.admits(order):
             self._execute(order)
         elif not self._room.wait(order, self._kernel.now()):
-            self._void(key, "agent_full", "too many wait for room already")
+            self._void(key, "agent_busy", "too many wait for room already")
 
     def _admit(self) -> None:
         """Execute what has waited and has room now."""
@@ -229,15 +233,15 @@ class Supervisor:
             if self._room.fits(order):
                 self._execute(order)
             else:
-                self._void(order["k"], "agent_full", "the room for it did not come free in time")
+                self._void(order["k"], "agent_busy", "the room for it did not come free in time")
 
-    def _refuse(self, order: dict[str, Any]) -> None:
-        self._void(order["k"], "stale_assign", "the agent was out of touch when it came to start")
+    def _refuse(self, key: str) -> None:
+        self._void(key, "stale_assign", "the agent was out of touch when it came to start")
 
     def _execute(self, order: dict[str, Any]) -> None:
         """Claim, then execute: the one place where a task's process comes from."""
         if self._leaving or self._kernel.now() >= order["until"]:
-            self._refuse(order)
+            self._refuse(order["k"])
             return
         key: str = order["k"]
         claim = {

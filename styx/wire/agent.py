@@ -72,7 +72,6 @@ class Hello(Message, tag="hello", frozen=True):
     address: Text = ""  # the local address of the connection
     last_term: int = 0
     db_generation: int = 0  # the last told by a `Welcome` whose `SyncOk` named nothing foreign
-    ahead: Annotated[int, COUNT] = 0  # so many it takes beyond its room, and starts as room comes free
 
 
 class Held(msgspec.Struct, frozen=True, omit_defaults=True):

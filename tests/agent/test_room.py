@@ -36,7 +36,7 @@ def test_who_waits_too_long_is_given_back(sup: Supervised) -> None:
     began = time.monotonic()
     void = sup.wait("behind", "void")
     assert (void["void"], void["detail"]) == (
-        "agent_full",
+        "agent_busy",
         "the room for it did not come free in time",
     )
     assert time.monotonic() - began >= room.PATIENCE_S - 0.1
@@ -56,23 +56,22 @@ def test_who_is_stopped_while_it_waits_never_starts(sup: Supervised, tmp_path: P
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_new_link_finds_nothing_waiting_and_gives_it_once_more(
-    sup: Supervised, tmp_path: Path
-) -> None:
+def test_a_new_link_is_told_that_what_waited_never_starts(sup: Supervised, tmp_path: Path) -> None:
+    """Else its server would take it for lost: it waits at the supervisor alone."""
     greet(sup)
-    ledger, go = tmp_path / "ledger", tmp_path / "go"
+    go = tmp_path / "go"
     sup.sh("first", f"until [ -e {go} ]; do sleep 0.01; done", cpus_milli=2_000)
-    sup.sh("second", f"echo ran >> {ledger}")
+    sup.start("second", "touch", str(tmp_path / "ran"))
     sup.wait("first", "pid")
     sup.drop()
     sup.connect()
-    assert list(sup.snapshot) == ["first"]
+    assert sup.snapshot["second"]["void"] == "agent_busy"
     greet(sup)
-    sup.sh("second", f"echo ran >> {ledger}")
-    sup.sh("second", f"echo ran >> {ledger}")
+    sup.start("second", "touch", str(tmp_path / "ran"))
     go.touch()
-    assert sup.end("second")["code"] == 0
-    assert ledger.read_text() == "ran\n"
+    assert sup.end("first")["code"] == 0
+    assert sup.run("third", "true")["code"] == 0
+    assert not (tmp_path / "ran").exists()
 
 
 def test_an_adopted_attempt_has_its_part_of_the_room(sup: Supervised, tmp_path: Path) -> None:

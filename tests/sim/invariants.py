@@ -366,7 +366,9 @@ class Invariants:
         if task.spec.num_nodes == 1 and len(user) > task.spec.retries:
             self.fail("I-14", f"{name}: its retries are spent")
         last = earlier[-1] if earlier else None
-        if alone and last is not None and last.state in BACKS_OFF and last.ended_at is not None:
+        if last and last.reason is Reason.AGENT_BUSY:
+            last = None  # it was given back, to be tried elsewhere at once
+        if alone and last and last.state in BACKS_OFF and last.ended_at is not None:
             waited_s = (attempt.assigned_at - last.ended_at).total_seconds()
             if waited_s < LEAST_BACKOFF_S:
                 self.fail("D-6", f"{name}: {waited_s:.1f} s after the try before")
@@ -459,6 +461,19 @@ class Invariants:
             if alive:
                 self.fail("I-8", f"{key} on {run.machine} overlaps {alive[-1]}")
         self._needs_met(task)
+        self._there_was_room(run.machine, attempt)
+
+    def _there_was_room(self, machine: str, attempt: Attempt) -> None:
+        running = [
+            self._tables.tasks[key.task_id].spec.requirements
+            for key, run in self._ledger.running.items()
+            if run.machine == machine
+        ]
+        has = self._tables.agents[attempt.agent_id].capacity
+        cpus = sum(requirements.cpus_milli for requirements in running)
+        memory = sum(requirements.memory_bytes for requirements in running)
+        if cpus > has.cpus_milli or memory > has.memory_bytes:
+            self.fail("I-13", f"{attempt.key} was started on {machine} beyond its room")
 
     def ended(self, run: Run) -> None:
         self._simulation.note("end", run.machine, run.key, run.code, run.signal)

@@ -30,7 +30,6 @@ from tests.sim.loop import Clock, Process, Simulation
 from tests.sim.network import Network
 
 SPOOL_BYTES: Final = 64 << 20
-AHEAD: Final = 4  # assignments beyond its room
 CRASHES_WITHIN: Final = 40  # system calls, of a supervisor that is killed at one of them
 RELAUNCH_S: Final = (0.05, 2.0)
 TEARS: Final = 0.7  # how often a power cut takes something from the journal
@@ -283,7 +282,6 @@ class Machine:
             address=self.name,
             last_term=self._term,
             db_generation=self._generation,
-            ahead=AHEAD,
         )
         session = self._session = Session(
             socket,

@@ -20,6 +20,7 @@ import structlog
 from styx.agent import proc
 from styx.agent import session as agent_session
 from styx.config import Scheduler
+from styx.core import ahead
 from styx.core import attempt as attempts
 from styx.core import task as tasks
 from styx.core.agent import AgentState, Capacity
@@ -52,6 +53,7 @@ LOOK_EVERY_S: Final = 5.0
 LOOK_ANYWAY: Final = 8  # looks from one at a world in which nothing was committed to the next such
 KILLED_WITHIN_S: Final = 5.0 + 8.0 + 12.0 + 5.0  # I-11: redrive, the longest grace, sweeps, a look
 CREDIT_BYTES: Final = 2_000  # of log bytes under way, where everything is small
+AHEAD: Final = 4  # assignments that an agent takes beyond its room
 SHM: Final = Path("/dev/shm")
 
 
@@ -339,7 +341,7 @@ class Trial:
             urls=[server.url for server in self.servers],
             clock=self._clock(wall_s=86_400.0),
             agent_id=_agent_id(number),
-            capacity=Capacity(cpus_milli=4_000, memory_bytes=8 * GIB, disk_bytes=GIB),
+            capacity=Capacity(cpus_milli=4_000, memory_bytes=8 * GIB, disk_bytes=GIB, ahead=AHEAD),
         )
         machine.on_bye = self._left
         return machine
@@ -368,6 +370,7 @@ def _patched(plan: Plan, trial: Trial) -> Generator[None]:
         stack.enter_context(mock.patch.object(uuid7, "_source", Ids(trial.simulation)))
         stack.enter_context(mock.patch.object(replica, "POLL_S", plan.poll_s))
         stack.enter_context(mock.patch.object(proc, "now", _now))
+        stack.enter_context(mock.patch.object(ahead, "AHEAD_MS", plan.ahead_ms))
         stack.enter_context(
             mock.patch.object(sys.modules[Machine.__module__], "SPOOL_BYTES", plan.spool_bytes)
         )
