@@ -43,13 +43,13 @@ class Draft:
         )  # has room it had not before
         self.thinned: set[ClassKey] = set()  # lost a waiting task other than to an agent
         self.dependants: dict[TaskId, list[tuple[TaskId, On]]] = {}  # of tasks made in this turn
-        self.touched: dict[AgentId, None] = {}  # agents whose row or room changed in this turn
-        self.shelves = Shelves()  # of these; the world's hold for the others
+        # Agents whose row or room changed in this turn; of the others the world's shelves are right.
+        self.touched: dict[AgentId, None] = dict.fromkeys(world.released)
+        self._shelves = Shelves()
+        self._moved: dict[AgentId, None] = self.touched.copy()  # since they were last put there
         self._rooms: dict[AgentId, Room] = {}
         self._usage: dict[str, int] = {}
         self._ended: dict[JobId, dict[TaskState, int]] = {}
-        for agent_id in world.released:
-            self._shelve(agent_id)
 
     # --- reading ----------------------------------------------------------------------------------
 
@@ -91,6 +91,17 @@ class Draft:
         """What the agent has left, for reading."""
         room = self._rooms.get(agent_id) or self.world.rooms.get(agent_id)
         return room or self._room(agent_id)
+
+    def shelves(self) -> Shelves:
+        """Where the touched agents stand now."""
+        for agent_id in self._moved:
+            agent = self.agent(agent_id)
+            if agent is not None and match.takes_work(agent):
+                self._shelves.put(agent_id, self._room(agent_id))
+            else:
+                self._shelves.drop(agent_id)
+        self._moved.clear()
+        return self._shelves
 
     def usage(self, project: str) -> int:
         return self._usage.get(project, self.world.usage.get(project, 0))
@@ -148,7 +159,7 @@ class Draft:
                 self._rooms.pop(agent.id, None)
         self.delta.agents[agent.id] = _versioned(agent, self.world.agents.get(agent.id))
         self.freed[agent.id] = None
-        self._shelve(agent.id)
+        self._touch(agent.id)
 
     # --- consequences -----------------------------------------------------------------------------
 
@@ -171,15 +182,11 @@ class Draft:
         self._usage[project] = self.usage(project) + sign * weight(wanted)
         room = self._room(attempt.agent_id)
         (room.take if sign > 0 else room.give)(attempt.key, wanted)
-        self._shelve(attempt.agent_id)
+        self._touch(attempt.agent_id)
 
-    def _shelve(self, agent_id: AgentId) -> None:
+    def _touch(self, agent_id: AgentId) -> None:
         self.touched[agent_id] = None
-        agent = self.agent(agent_id)
-        if agent is not None and match.takes_work(agent):
-            self.shelves.put(agent_id, self._room(agent_id))
-        else:
-            self.shelves.drop(agent_id)
+        self._moved[agent_id] = None
 
     def _room(self, agent_id: AgentId) -> Room:
         """The draft's own copy of the agent's room."""

@@ -69,7 +69,7 @@ class Line:
         Who has been looked at once and refused, full or kept for another, will be all turn long.
         """
         draft, wanted = self._draft, self.key.requirements
-        for fit in heapq.merge(self._untouched(), draft.shelves.walk(wanted)):
+        for fit in heapq.merge(self._untouched(), draft.shelves().walk(wanted)):
             agent_id = fit.agent_id
             if agent_id in self._refused or (self.was_stuck and agent_id not in draft.freed):
                 continue

@@ -77,7 +77,7 @@ class Room:
 
     def idle_gpus(self) -> int:
         """Of all models. Of one that is overdrawn none is idle."""
-        return sum(n for n in self.gpus.values() if n > 0)
+        return sum(n for n in self.gpus.values() if n > 0) if self.gpus else 0
 
     def shortage(self, wanted: Requirements) -> tuple[int, int, int]:
         """How far from fitting: zeros fit."""

@@ -50,6 +50,7 @@ class World:
         self._timers: list[tuple[datetime, TaskId]] = []
         self.holdings: dict[AttemptKey, ClassKey] = {}  # what live attempts keep from others
         self.paces: dict[ClassKey, float] = {}  # see `policy.pace_ms`; longest unused first
+        self._moved: dict[AgentId, None] = {}  # not yet on the shelf where they belong
         self._tallies: dict[JobId, dict[TaskState, int]] = {}
         self._tasks_of: dict[JobId, dict[TaskId, None]] = {}
         self._attempts_of: dict[AgentId, dict[AttemptKey, None]] = {}
@@ -75,6 +76,7 @@ class World:
             world._put_task(task)
         for attempt in sorted(attempts, key=lambda a: a.key):
             world._put_attempt(attempt)
+        world._shelve()
         world.settling.extend(
             Settlement(need, state, 0)
             for need, state in settled.items()
@@ -128,6 +130,7 @@ class World:
             self._put_attempt(attempt)
         for task in delta.tasks.values():
             self._drop_spent(task)
+        self._shelve()
         self._wake(delta.now)
         self._remember(delta)
 
@@ -257,7 +260,7 @@ class World:
         room = self.rooms.get(attempt.agent_id)
         if room:
             room.take(attempt.key, holding.requirements)
-            self._shelve(attempt.agent_id)
+            self._moved[attempt.agent_id] = None
 
     def _give(self, attempt: Attempt) -> ClassKey:
         holding = self.holdings.pop(attempt.key)
@@ -265,7 +268,7 @@ class World:
         room = self.rooms.get(attempt.agent_id)
         if room:
             room.give(attempt.key, holding.requirements)
-            self._shelve(attempt.agent_id)
+            self._moved[attempt.agent_id] = None
         return holding
 
     def _pace(self, key: ClassKey, attempt: Attempt) -> None:
@@ -275,11 +278,15 @@ class World:
         if len(self.paces) > PACES:
             del self.paces[next(iter(self.paces))]
 
-    def _shelve(self, agent_id: AgentId) -> None:
-        if match.takes_work(self.agents[agent_id]):
-            self.shelves.put(agent_id, self.rooms[agent_id])
-        else:
-            self.shelves.drop(agent_id)
+    def _shelve(self) -> None:
+        """Put agents where they belong now: each once, however much of it changed."""
+        for agent_id in self._moved:
+            room = self.rooms.get(agent_id)
+            if room is not None and match.takes_work(self.agents[agent_id]):
+                self.shelves.put(agent_id, room)
+            else:
+                self.shelves.drop(agent_id)
+        self._moved.clear()
 
     def _weigh(self, holding: ClassKey, sign: int) -> None:
         change = sign * policy.weight(holding.requirements)
@@ -303,9 +310,9 @@ class World:
         self.agents[agent.id] = agent
         if before is not None:
             self._forget_kind(before)
+        self._moved[agent.id] = None
         if agent.state is AgentState.GONE:
             self.rooms.pop(agent.id, None)
-            self.shelves.drop(agent.id)
             return
         self.kinds.setdefault(agent.kind, {})[agent.id] = None
         if agent.id not in self.rooms or (before and before.capacity != agent.capacity):
@@ -314,7 +321,6 @@ class World:
                 holding = self.holdings.get(key)
                 if holding:
                     room.take(key, holding.requirements)
-        self._shelve(agent.id)
 
     def _forget_kind(self, agent: Agent) -> None:
         alike = self.kinds.get(agent.kind, {})
