@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from styx.cli import documents, main
 from styx.errors import InvalidSpec
-from styx.simulate import form, report
+from styx.simulate import form, report, run
 from styx.simulate.run import Simulation
 from tests.support.site import ROOT
 
@@ -24,10 +24,10 @@ ONE = {"name": "m", "count": 1, "cpus": 2, "memory": 4, "price_usd_per_hour": 3.
 def simulated(*, agents: Any = (ONE,), seed: int = 0, **fields: Any) -> report.Report:
     """Run with a clock that counts its own readings: a report is the same on every machine."""
     plan = form.check({"agents": list(agents), **fields})
-    run = Simulation(plan, seed=seed, clock=itertools.count().__next__)
-    run.run()
-    run.world.check()
-    return report.of(run, seed)
+    simulation = Simulation(plan, seed=seed, clock=itertools.count().__next__)
+    simulation.run()
+    simulation.world.check()
+    return report.of(simulation, seed)
 
 
 def work(name: str = "w", **fields: Any) -> dict[str, Any]:
@@ -138,10 +138,11 @@ def test_what_no_agent_is_left_for_ends_unfinished() -> None:
     assert (found.ends, found.unfinished) == ({"succeeded": 2}, 1)
 
 
-def test_a_job_too_big_for_a_turn() -> None:
-    big = {**ONE, "count": 10, "cpus": 500}
-    found = simulated(agents=[big], workloads=[work(shape="array", width=5_000)])
-    assert (found.ends, found.makespan_s) == ({"succeeded": 5_000}, 10)
+def test_a_job_too_big_for_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "BULK_TASKS", 100)
+    found = simulated(workloads=[work(shape="array", width=100)], agents=[{**ONE, "cpus": 50}])
+    assert (found.ends, found.makespan_s) == ({"succeeded": 100}, 20)
+    assert found.core.preparing_s > 0, "it was made beside the turns"
 
 
 # --- repeatable -----------------------------------------------------------------------------------
