@@ -467,7 +467,7 @@ def assert_tells(error: InvalidSpec) -> None:
     msgspec.json.encode(error.errors)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(document=task_documents | json_values)
 def test_no_task_raises_anything_but_invalid_spec(document):
     checked, error = outcome(form.check_task, document)
@@ -479,7 +479,7 @@ def test_no_task_raises_anything_but_invalid_spec(document):
         assert msgspec.json.decode(msgspec.json.encode(checked), type=spec.TaskSpec) == checked
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     tasks=st.dictionaries(
         names,
@@ -500,7 +500,7 @@ def test_no_job_raises_anything_but_invalid_spec_and_what_passes_is_a_dag(tasks)
         left = {n: w - set(free) for n, w in left.items() if n not in free}
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=35, deadline=None)
 @given(value=json_values)
 @pytest.mark.parametrize(
     "reader", [units.cpus_milli, units.size_bytes, units.seconds, units.gpus, units.arch]
