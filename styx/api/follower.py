@@ -12,11 +12,12 @@ import msgspec
 import structlog
 
 from styx import __version__
-from styx.api import forward, problems
+from styx.api import forward, measures, metrics, problems
 from styx.api.asgi import Application, Headers, Receive, Scope, Send
 from styx.api.gate import HOP, Visit, reject, respond
 from styx.api.health import SERVICE
 from styx.api.sockets import AgentSocket
+from styx.api.traffic import FORWARDED
 from styx.engine import session
 from styx.engine.admission import Doorstep
 from styx.engine.replica import Replica
@@ -84,13 +85,15 @@ class Follower:
             await _answer(send, 200, health)
         elif path == "/readyz":
             await self._ready(send)
+        elif path == metrics.PATH:  # ours: the leader is asked by itself
+            await self._metrics(scope, send, visit)
         elif not await self._forwarded(scope, receive, send, visit):
             try:
                 if not _readable(scope):
                     raise self._nobody()
                 await self._alone(scope, receive, send)
             except StyxError as error:
-                await respond(send, problems.answer(error, visit.request_id))
+                await respond(send, visit.refuse(error))
 
     async def _ready(self, send: Send) -> None:
         replica = self._replica
@@ -100,12 +103,22 @@ class Follower:
             send, 200 if ready else 503, http.Ready(ready=ready, database=database, leader=False)
         )
 
+    async def _metrics(self, scope: Scope, send: Send, visit: Visit) -> None:
+        visit.route = metrics.PATH
+        leader = self._replica.leader
+        readings = measures.of_follower(visit.gate.traffic, visit.gate.lag, leader)
+        accept = dict(scope["headers"]).get(b"accept", b"").decode("latin-1")
+        media_type, body = metrics.exposition(readings, accept)
+        headers: Headers = [(b"content-type", media_type.encode())]
+        await respond(send, problems.Answer(200, headers, body))
+
     async def _forwarded(self, scope: Scope, receive: Receive, send: Send, visit: Visit) -> bool:
         """False when nobody has answered; then nothing has been sent either."""
         leader = self._replica.leader
         headers: Headers = scope["headers"]
         if leader is None or any(name == HOP for name, _ in headers):
             return False
+        visit.route = FORWARDED
         visit.stay()  # it only waits; and asks anew when the leader changes
         body = await _body(receive)
         asked = [(name, value) for name, value in headers if name in ASKED]

@@ -16,6 +16,7 @@ from urllib.parse import unquote
 from styx.api import limits, problems
 from styx.api.asgi import Application, Headers, Message, Receive, Scope, Send
 from styx.api.auth import OPEN_PATHS, Guard
+from styx.api.traffic import OTHER, Traffic
 from styx.config import Server
 from styx.errors import LimitReached, StyxError, Unauthenticated
 from styx.kit import uuid7
@@ -64,14 +65,15 @@ class Visit:
         self.request_id = request_id
         self.actor = ""  # who asks, once the guard has let them in
         self.answered = False
-        self._gate = gate
+        self.gate = gate
+        self.route = OTHER  # its template, once it is known
         self._busy = False
 
     async def work(self) -> None:
         """Return once there is a place. Raises: Overloaded."""
         try:
             async with asyncio.timeout(PLACE_WITHIN_S):
-                await self._gate.places.acquire()
+                await self.gate.places.acquire()
         except TimeoutError:
             raise problems.Overloaded(
                 f"{BUSY_LIMIT} requests are being worked on, and none ended within "
@@ -80,19 +82,24 @@ class Visit:
             ) from None
         self._busy = True
 
+    def refuse(self, error: Exception) -> problems.Answer:
+        answer = problems.answer(error, self.request_id)
+        self.gate.traffic.refused[answer.code] += 1
+        return answer
+
     def rest(self) -> None:
         """It is answered, or only waits from now on: others may be worked on meanwhile."""
         if self._busy:
             self._busy = False
-            self._gate.places.release()
+            self.gate.places.release()
 
     def stay(self) -> None:
         """It may go on for as long as the client likes: it rests, and ends when the server stops."""
         self.rest()
         task = asyncio.current_task()
         assert task is not None, "a request is served by a task"
-        self._gate.staying.add(task)
-        task.add_done_callback(self._gate.staying.discard)
+        self.gate.staying.add(task)
+        task.add_done_callback(self.gate.staying.discard)
 
 
 class Gate:
@@ -101,12 +108,12 @@ class Gate:
     def __init__(self, app: Application, guard: Guard, settings: Server, lag: Lag) -> None:
         self._app = app
         self._guard = guard
-        self._lag = lag
+        self.lag = lag
         self._submit_body_bytes = settings.max_body_bytes
         per_s, per_minute = settings.requests_per_token_per_s, settings.failed_auth_per_minute
         self._requests = limits.Rates(per_s, 2 * per_s, time.monotonic)
         self._failures = limits.Rates(per_minute / 60, per_minute, time.monotonic)
-        self._open = 0
+        self.traffic = Traffic()
         self._body_bytes = 0
         self.places = asyncio.Semaphore(BUSY_LIMIT)
         self.staying: set[asyncio.Task[object]] = set()
@@ -131,11 +138,14 @@ class Gate:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         visit = Visit(self, _request_id(headers))
         scope.setdefault("state", {})["visit"] = visit
+        came_s = time.monotonic()
 
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
                 visit.answered = True
                 visit.rest()
+                took_s = time.monotonic() - came_s
+                self.traffic.answered(visit.route, scope["method"], message["status"], took_s)
                 added = self._added(visit.request_id, headers)
                 message["headers"] = [*message["headers"], *added]
             await send(message)
@@ -148,11 +158,11 @@ class Gate:
                     receive = _replay(await self._read(receive, size), receive)
                 await self._pass(visit, scope, receive, answer)
         except StyxError as error:
-            await _refuse(receive, answer, problems.answer(error, visit.request_id))
+            await _refuse(receive, answer, visit.refuse(error))
         except asyncio.CancelledError:
             if not visit.answered:  # nothing is known of the outcome
                 stopping = problems.Overloaded("the server stops, or leads no longer; ask again")
-                await respond(answer, problems.answer(stopping, visit.request_id))
+                await respond(answer, visit.refuse(stopping))
             raise
 
     async def _pass(self, visit: Visit, scope: Scope, receive: Receive, answer: Send) -> None:
@@ -169,12 +179,12 @@ class Gate:
     @contextmanager
     def _holding(self, visit: Visit, size: int) -> Generator[None]:
         """What a request takes of the bounds, for as long as it is here."""
-        self._open += 1
+        self.traffic.open += 1
         self._body_bytes += size
         try:
             yield
         finally:
-            self._open -= 1
+            self.traffic.open -= 1
             self._body_bytes -= size
             visit.rest()
 
@@ -202,7 +212,7 @@ class Gate:
         preflight = scope.get("method") == "OPTIONS" and self._guard.cors_origin(headers)
         if not preflight:  # a browser sends it without a credential
             self._admit(visit, scope, headers)
-        if self._open >= OPEN_LIMIT:
+        if self.traffic.open >= OPEN_LIMIT:
             raise problems.Overloaded(
                 f"{OPEN_LIMIT} requests and streams are open already",
                 hint="end some of the streams, or ask again later",
@@ -241,7 +251,7 @@ class Gate:
 
     def _shed(self, path: str) -> None:
         """Raises: Overloaded, for what can best be done without."""
-        late_s = self._lag.late_for_s
+        late_s = self.lag.late_for_s
         if (late_s > SHED_LOGS_AFTER_S and _LOGS.fullmatch(path)) or (
             late_s > SHED_LISTS_AFTER_S and _LISTS.fullmatch(path)
         ):
@@ -369,7 +379,7 @@ async def _discard(receive: Receive) -> None:
 
 async def reject(receive: Receive, send: Send, error: StyxError, visit: Visit) -> None:
     """Refuse a WebSocket before it is accepted, with the problem as an ordinary answer."""
-    answer = problems.answer(error, visit.request_id)
+    answer = visit.refuse(error)
     headers = [*answer.headers, (b"x-request-id", visit.request_id.encode())]
     await receive()  # websocket.connect
     await send(

@@ -114,6 +114,7 @@ class Answer(NamedTuple):
     status: int
     headers: Headers
     body: bytes
+    code: str = ""  # of a refusal
 
 
 def answer(error: Exception, request_id: str) -> Answer:
@@ -138,7 +139,7 @@ def answer(error: Exception, request_id: str) -> Answer:
         request_id=request_id,
         errors=[http.ProblemField(e.path, e.message) for e in _fields(error)],
     )
-    return Answer(kind.status, _headers(error, kind), _encoder.encode(problem))
+    return Answer(kind.status, _headers(error, kind), _encoder.encode(problem), kind.code)
 
 
 def wrong_parameter(name: str, message: str) -> HttpRefusal:

@@ -22,6 +22,7 @@ from styx.api.gate import Gate, Visit
 from styx.api.health import Health
 from styx.api.jobs import Jobs
 from styx.api.logs import Logs
+from styx.api.metrics import Metrics
 from styx.api.route import Call, Handler, Route
 from styx.api.schema import Schema
 from styx.api.sockets import STREAM_PATH, AgentSocket, StreamSocket
@@ -44,6 +45,7 @@ def application(backend: Backend) -> Application:
         Logs(backend),
         Events(backend),
         Audit(backend),
+        Metrics(backend),
         schema,
     )
     routes = [declared for part in parts for declared in route.of(part)]
@@ -75,15 +77,16 @@ def _handlers(routes: Sequence[tuple[Route, Handler]]) -> list[HTTPRouteHandler]
             status_code=taken.status,
             media_type=taken.media_types[0],
             name=taken.operation_id,
-        )(_plain(handler))
+        )(_plain(taken.path, handler))
         for taken, handler in routes
     ]
 
 
-def _plain(handler: Handler) -> Callable[[Call], Awaitable[Response[Any]]]:
+def _plain(path: str, handler: Handler) -> Callable[[Call], Awaitable[Response[Any]]]:
     """The framework knows what a parameter is by its name."""
 
     async def handle(request: Call) -> Response[Any]:
+        route.visit(request).route = path
         return await handler(request)
 
     return handle
@@ -91,7 +94,7 @@ def _plain(handler: Handler) -> Callable[[Call], Awaitable[Response[Any]]]:
 
 def _refused(request: Call, error: Exception) -> Response[bytes]:
     visit: Visit = request.scope["state"]["visit"]
-    answer = problems.answer(error, visit.request_id)
+    answer = visit.refuse(error)
     headers = {name.decode(): value.decode() for name, value in answer.headers}
     return Response(
         answer.body,

@@ -123,7 +123,7 @@ async def _refused(
     visit: Visit = scope["state"]["visit"]
     if scope["type"] == "http":
         error = problems.UpgradeRequired("this route is a WebSocket", hint=f"speak {subprotocol}")
-        await respond(send, problems.answer(error, visit.request_id))
+        await respond(send, visit.refuse(error))
         return True
     offered: list[str] = scope.get("subprotocols") or []
     others = [name for name in offered if not name.startswith(BEARER_SUBPROTOCOL)]

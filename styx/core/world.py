@@ -14,6 +14,7 @@ from styx.core import match, policy, shelves
 from styx.core.agent import Agent, AgentState, Kind
 from styx.core.attempt import TERMINAL as ATTEMPT_TERMINAL
 from styx.core.attempt import Attempt
+from styx.core.census import Census
 from styx.core.delta import Delta, Settlement
 from styx.core.effect import backstop, deadlines
 from styx.core.ids import AgentId, AttemptKey, JobId, TaskId
@@ -47,6 +48,7 @@ class World:
         self.by_key: dict[tuple[str, str], JobId] = {}  # (project, idempotency key) of live jobs
         self.released: tuple[AgentId, ...] = ()  # no longer reserved since the last turn
         self.unfinished = False
+        self.census = Census()
         self._timers: list[tuple[datetime, TaskId]] = []
         self.holdings: dict[AttemptKey, ClassKey] = {}  # what live attempts keep from others
         self.paces: dict[ClassKey, float] = {}  # see `policy.pace_ms`; longest unused first
@@ -145,6 +147,7 @@ class World:
         self.by_key.update(other.by_key)
         self._tallies.update(other._tallies)
         self._tasks_of.update(other._tasks_of)
+        self.census.join(other.census.tasks)
         self._timers += other._timers
         heapq.heapify(self._timers)
         for key, queue in other.queues.items():
@@ -193,6 +196,7 @@ class World:
 
     def _put_task(self, task: Task) -> None:
         before = self.tasks.get(task.id)
+        self.census.task(before, task)
         if task.state in TASK_TERMINAL:
             self.tasks.pop(task.id, None)
             self.waits.pop(task.id, None)
@@ -256,6 +260,7 @@ class World:
 
     def _take(self, attempt: Attempt, holding: ClassKey) -> None:
         self.holdings[attempt.key] = holding
+        self.census.hold(holding.requirements, 1)
         self._weigh(holding, 1)
         room = self.rooms.get(attempt.agent_id)
         if room:
@@ -264,6 +269,7 @@ class World:
 
     def _give(self, attempt: Attempt) -> ClassKey:
         holding = self.holdings.pop(attempt.key)
+        self.census.hold(holding.requirements, -1)
         self._weigh(holding, -1)
         room = self.rooms.get(attempt.agent_id)
         if room:
@@ -307,6 +313,7 @@ class World:
 
     def _put_agent(self, agent: Agent) -> None:
         before = self.agents.get(agent.id)
+        self.census.agent(before, agent)
         self.agents[agent.id] = agent
         if before is not None:
             self._forget_kind(before)
@@ -339,6 +346,8 @@ class World:
             self._tallies,
         )
         assert self.holdings == rebuilt.holdings, "holdings"
+        # As counters: a state that all have left is 0 in one, and absent in the other.
+        assert self.census == rebuilt.census, "census"
         assert {p: u for p, u in self.usage.items() if u} == rebuilt.usage, "usage"
         for agent_id, room in self.rooms.items():
             other = rebuilt.rooms[agent_id]

@@ -22,6 +22,7 @@ from styx.engine.detector import PERIOD_S, Detector
 from styx.engine.feed import Feed
 from styx.engine.lease import Lease
 from styx.engine.links import Links
+from styx.engine.meter import Meter
 from styx.engine.ports import LiveRows, LogStore, Store
 from styx.engine.timers import Timers
 from styx.errors import LimitReached, StoreUnavailable, StyxError, WriteRefused
@@ -69,6 +70,7 @@ class Engine:
         self.jitter = jitter
         self.world = _world(rows)
         self.healthy = True
+        self.meter = Meter()
         self.policy = Policy(
             retry_base_s=scheduler.retry_base_s,
             retry_cap_s=scheduler.retry_cap_s,
@@ -207,16 +209,20 @@ class Engine:
     async def _turn(self, batch: list[_Posted]) -> None:
         """One decision, whole or not at all. An empty batch goes on with what a bounded turn left."""
         facts = [fact for fact, _ in batch] or [event.Ticked()]
+        began_s = self.monotonic()
         delta = step.step(self.world, facts, self.clock(), self.policy)
+        decided_s = self.monotonic()
         try:
             if not delta.empty:
                 await self.store.commit(delta)
+                self.meter.commit_s.add(self.monotonic() - decided_s)
         except WriteRefused as refused:
             await self._turn_each(batch, refused)
         except StoreUnavailable as error:
             _fail(batch, error)
             await self._recover(error, reload=True)
         else:
+            self.meter.see(delta, self.world)
             self.world.apply(delta)
             # Not strict: an empty batch has nobody who waits, and the answer to its tick.
             for (_, waiter), answer in zip(batch, delta.answers, strict=False):
@@ -225,10 +231,14 @@ class Engine:
             self.links.act(delta)
             self.feed.publish(delta)
             self._timers.look()
+            self.meter.decision_s.add(decided_s - began_s)
+            self.meter.turn_s.add(self.monotonic() - began_s)
+            self.meter.events.add(len(batch))
 
     def _take_over(self, landed: bulk.Landed) -> None:
         """Between turns, so that every turn sees all of the job or nothing."""
         (fact, waiter), delta, world = landed
+        self.meter.see_whole(world.census.tasks)
         self.world.join(world)
         bulk.answer(waiter, step.accepted(self.world, fact, self.clock(), self.policy))
         self.feed.publish(delta)

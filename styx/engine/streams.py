@@ -137,6 +137,7 @@ class Streams:
         if self._owned(key):
             return True
         length = len(message.data)
+        self._engine.meter.unwanted_log_bytes += length
         self._unstored_bytes -= length
         self._link.send(wire.LogOk(key, message.stream, message.offset + length))
         return False

@@ -95,6 +95,14 @@ class Records(NamedTuple):
     after: dict[StreamKey, Head]
 
 
+class Amounts(NamedTuple):
+    """Bytes of a plan: what is kept, what is counted only, and what had gone before it came here."""
+
+    kept: int
+    over_limit: int
+    gone: int
+
+
 class Plan:
     def __init__(self, heads: Mapping[StreamKey, Head], attempt_bytes: int) -> None:
         self._heads = heads
@@ -146,6 +154,14 @@ class Plan:
                 tail = Tail(start, run.end, ends, run.why)
             records.after[key, stream] = Head(draft.next, head.opening + len(opening), tail)
         return records
+
+    def amounts(self) -> Amounts:
+        sums = {"": 0, LIMIT: 0, "gone": 0}
+        for draft in self._drafts.values():
+            for run in draft.runs:
+                why = run.why if run.why in sums else "gone"
+                sums[why] += run.end - run.start
+        return Amounts(*sums.values())
 
     def _changed(self) -> Iterator[tuple[_Draft, bytes, list[Run]]]:
         for draft in self._drafts.values():

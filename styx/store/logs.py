@@ -7,6 +7,7 @@ file's sync costs more than the row. Chunks that arrive together are written and
 import asyncio
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ from styx.core.ids import AttemptKey
 from styx.errors import StaleWrite, StoreUnavailable, WireMismatch
 from styx.store import leader, pool
 from styx.store.exchange import Chunk, Gap
-from styx.store.logplan import STREAMS, Head, Item, Plan, Records, StreamKey, Tail
+from styx.store.logplan import STREAMS, Amounts, Head, Item, Plan, Records, StreamKey, Tail
 from styx.store.postgres import Database
 from styx.store.segments import Place, Segments
 
@@ -89,6 +90,16 @@ class _Batch:
         self.failed = ""
 
 
+@dataclass(slots=True)
+class Counts:
+    """Since these files were opened. `gaps` are recorded ranges: one that grows is still one."""
+
+    kept_bytes: int = 0
+    over_limit_bytes: int = 0
+    gone_bytes: int = 0
+    gaps: int = 0
+
+
 class LogFiles:
     """Logs of all attempts, in `directory`: readable by this user only."""
 
@@ -105,6 +116,7 @@ class LogFiles:
         self._heads: dict[StreamKey, Head] = {}  # longest unused first
         self._gathering = _Batch()
         self._writing = asyncio.Lock()
+        self.counts = Counts()
         self._watched: dict[AttemptKey, set[asyncio.Event]] = {}
 
     async def append(self, chunks: Sequence[Chunk]) -> list[int]:
@@ -239,7 +251,15 @@ class LogFiles:
         records = plan.records(places)
         if records.heads:
             await self._commit(records)
+            self._count(plan.amounts(), records)
         return wanted
+
+    def _count(self, amounts: Amounts, records: Records) -> None:
+        counts = self.counts
+        counts.kept_bytes += amounts.kept
+        counts.over_limit_bytes += amounts.over_limit
+        counts.gone_bytes += amounts.gone
+        counts.gaps += sum(bool(chunk["why"]) for chunk in records.chunks)
 
     async def _commit(self, records: Records) -> None:
         self._forget(records.after)  # until it has landed, what we know of them is uncertain
