@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Final
 
 import click
+import yaml
 
+from styx.api import measures
 from styx.cli import commands
 from styx.cli import main as cli
 from styx.core import agent, attempt, instance, job, task
@@ -21,6 +23,29 @@ ABOUT_CLI: Final = """\
 Drawn from the program by `docs/generate.py`; do not edit. Standard output is data, what Styx says goes
 to standard error. Exit codes: the task's own from `run`, `wait` and `logs -f`; else 0 fine, 1 no, 2 usage,
 124 `--timeout` reached, 125 Styx itself failed, 130 detached by Ctrl-C (the task goes on)."""
+ABOUT_METRICS: Final = """\
+Drawn from `styx/api/measures.py` and `deploy/prometheus/styx.rules.yml` by `docs/generate.py`; do not edit.
+
+Every server answers `GET /metrics` for itself, in Prometheus's text format or, where it is accepted, in
+OpenMetrics. A standby answers too: with `styx_leader 0`, and without what only a leader knows (marked
+below). So scrape every server, and `sum` over them. What only grows is counted from the beginning of the
+leader's term (the process's own, from its start); `rate` and `increase` take a new beginning for what it is.
+
+It takes a token, as every read does; on the server's own machine, its own user needs none:
+
+```yaml
+scrape_configs:
+  - job_name: styx
+    authorization: {type: Bearer, credentials_file: /etc/prometheus/styx.token} # the server's `token` file
+    static_configs:
+      - targets: ["styx-1.example.org:8080", "styx-2.example.org:8080"]
+rule_files: [styx.rules.yml]
+```
+
+The name in `targets` is the Host that the server sees: put it into `server.allowed_hosts` if it is none of
+its own. `deploy/grafana/styx.json` is a dashboard to import, `deploy/prometheus/styx.rules.yml` are the
+alerts below. Units are seconds and bytes, and no label carries an id. On Linux the usual `process_*`
+measures (CPU, memory, descriptors) stand beside these."""
 DOCS: Final = Path(__file__).parent
 ABOUT_STATES: Final = """\
 Drawn from the tables in `styx/core` by `docs/generate.py`; do not edit. A move that its table does not
@@ -37,7 +62,7 @@ MACHINES: Final[dict[str, tuple[str, Mapping[StrEnum, frozenset[StrEnum]]]]] = {
 
 def pages() -> dict[str, str]:
     """File name -> text."""
-    return {"states.md": states(), "cli.md": command_line()}
+    return {"states.md": states(), "cli.md": command_line(), "metrics.md": metrics()}
 
 
 def states() -> str:
@@ -107,6 +132,29 @@ def value_of(option: click.Option) -> str:
 
 def cell(text: str) -> str:
     return text.replace("|", "\\|")
+
+
+def metrics() -> str:
+    rows = [
+        f"| `{name}` | {kind} | {', '.join(f'`{label}`' for label in labels)} | "
+        f"{'leader' if leading else 'every'} | {cell(about)} |"
+        for name, kind, about, labels, leading in measures.ALL
+    ]
+    rules = yaml.safe_load((DOCS.parent / "deploy/prometheus/styx.rules.yml").read_text())
+    alerts = [
+        f"| `{rule['alert']}` | {rule['labels']['severity']} | "
+        f"{cell(rule['annotations']['summary'])} | {cell(rule['annotations']['runbook'])} |"
+        for rule in rules["groups"][0]["rules"]
+    ]
+    return "\n\n".join(
+        [
+            "# Metrics",
+            ABOUT_METRICS,
+            "\n".join(["| name | kind | labels | server | |", "|---|---|---|---|---|", *rows]),
+            "## Alerts",
+            "\n".join(["| alert | severity | | look first |", "|---|---|---|---|", *alerts]) + "\n",
+        ]
+    )
 
 
 def main() -> int:

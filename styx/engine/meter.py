@@ -35,15 +35,23 @@ class Meter:
     def see(self, delta: Delta, world: World) -> None:
         """A delta that is committed, and the world without it."""
         tasks, attempts = world.tasks, world.attempts
+        # Neighbours mostly went the same way, and hashing an enum's member costs more than comparing it.
+        last, run = (TaskState.READY, Reason.NONE), 0
         for task_id, task in delta.tasks.items():
             before = tasks.get(task_id)
+            state = task.state
             if before is None:
                 self.submitted += 1
-            elif before.state is task.state:
+            elif before.state is state and before.attempt == task.attempt:
                 continue
-            self.reached[task.state, task.reason] += 1
-            if task.state is TaskState.ACTIVE:
-                self.wait_s.add(_waited_s(before or task, delta.now))
+            if state is not last[0] or task.reason is not last[1]:
+                self.reached[last] += run
+                last, run = (state, task.reason), 0
+            run += 1
+            if state is TaskState.ACTIVE:
+                self.wait_s.add(_waited_s(task, before, delta.now))
+        if run:
+            self.reached[last] += run
         for key, attempt in delta.attempts.items():
             if attempt.exit is not None:
                 known = attempts.get(key)
@@ -57,7 +65,11 @@ class Meter:
             self.reached[state, Reason.NONE] += count
 
 
-def _waited_s(task: Task, now: datetime) -> float:
-    """Since it could have been placed: a backoff is not a wait."""
-    since = max(task.ready_at or now, task.not_before or task.ready_at or now)
+def _waited_s(task: Task, before: Task | None, now: datetime) -> float:
+    """Since it could have been placed: a backoff, which the placing has cleared, is not a wait."""
+    since = task.ready_at
+    if since is None or since is now:
+        return 0.0
+    if before is not None and before.not_before is not None:
+        since = max(since, before.not_before)
     return max(0.0, (now - since).total_seconds())

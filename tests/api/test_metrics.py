@@ -1,19 +1,26 @@
 """What /metrics says: the figures are right, every one is declared, and no label carries an id."""
 
 import re
+import time
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 from prometheus_client.openmetrics.parser import (
     text_string_to_metric_families as read_openmetrics,
 )
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
-from styx.api import measures
+from styx.api import measures, server
+from styx.api.alone import Alone
+from styx.api.follower import Follower
+from styx.config import Config
 from styx.core.task import Reason
+from styx.kit.lag import Lag
 from styx.wire import agent as wire
-from tests.api.conftest import ended, started, wrote
+from tests.api.conftest import TOKEN, ended, serving, started, wrote
+from tests.engine.test_replica import two
 from tests.support.engines import until
 
 LABELS = {"state", "reason", "why", "code", "route", "method", "status", "version", "python"}
@@ -155,3 +162,21 @@ async def test_a_big_job_counts_at_once(site):
     seen = await scrape(site)
     assert seen("styx_tasks_submitted_total") == 6_000
     assert sum(seen("styx_tasks", state=s) for s in ("ready", "blocked", "active")) == 6_000
+
+
+async def test_a_standby_answers_for_itself(database_url, tmp_path):
+    async with two(database_url, tmp_path) as (first, second, pools):
+        config = Config(home=str(tmp_path))
+        follower = Follower(second, TOKEN, Alone(pools, config))
+        app = server.gate(follower, config, TOKEN, Lag(time.monotonic))
+        bearer = {"authorization": f"Bearer {TOKEN}"}
+        async with serving(app) as (url, _), httpx.AsyncClient(base_url=url) as client:
+            for _ in range(2):
+                answer = await client.get("/metrics", headers=bearer)
+            seen = Scraped(read_text(answer.text))
+            assert first.engine is not None
+            assert (seen("styx_leader"), seen("styx_term")) == (0, first.engine.store.term)
+            own = {"route": "/metrics", "method": "GET", "status": "2xx"}
+            assert seen("styx_http_requests_total", **own) == 1
+            leaders = {measure.name for measure in measures.ALL if measure.leading}
+            assert not leaders & {f.name + "_total" * (f.type == "counter") for f in seen.families}

@@ -16,7 +16,7 @@ OPERATIONS = {
     *("getTaskEvents", "getTaskLogs"),
     *("submitJob", "listJobs", "getJob", "getJobGraph", "cancelJob", "retryJob"),
     *("listAgents", "getAgent", "drainAgent", "resumeAgent"),
-    *("followEvents", "listAudit"),
+    *("followEvents", "listAudit", "getMetrics"),
 }
 OPEN = {("GET", "/health"), ("GET", "/readyz")}
 
