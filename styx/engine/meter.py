@@ -45,7 +45,8 @@ class Meter:
             elif before.state is state and before.attempt == task.attempt:
                 continue
             if state is not last[0] or task.reason is not last[1]:
-                self.reached[last] += run
+                if run:
+                    self.reached[last] += run
                 last, run = (state, task.reason), 0
             run += 1
             if state is TaskState.ACTIVE:
