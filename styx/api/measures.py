@@ -19,6 +19,7 @@ from styx.engine.meter import Meter
 from styx.engine.ports import Leader
 from styx.kit.lag import Lag
 from styx.kit.tally import Spread
+from styx.store import pool
 from styx.store.logs import Counts
 
 # Whom an end speaks of: a word for alarms, where the reason itself is a word for people.
@@ -108,6 +109,11 @@ REFUSED: Final = Measure(
     "Refusals by the problem's `code`: `limit_reached` is 429; `overloaded`, `store_unavailable`, "
     "`no_leader` and `not_leader` are 503.",
     ("code",),
+)
+GUARDED: Final = Measure(
+    "styx_db_guard_violations_total",
+    "counter",
+    "Writes that the database's own guards refused; one is a bug of Styx.",
 )
 TASKS: Final = Measure(
     "styx_tasks", "gauge", "Tasks that are not over, by state.", ("state",), True
@@ -208,6 +214,7 @@ def _of_process(traffic: Traffic, lag: Lag) -> Iterator[Reading]:
     yield Reading(BUILD, 1, (__version__, platform.python_version()))
     yield Reading(LAG, lag.spread)
     yield Reading(OPEN, traffic.open)
+    yield Reading(GUARDED, pool.Violations.count)
     for (path, method, hundreds), count in traffic.requests.items():
         yield Reading(REQUESTS, count, (path, method, f"{hundreds}xx"))
     for route, spread in traffic.answer_s.items():

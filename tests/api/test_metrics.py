@@ -17,7 +17,9 @@ from styx.api.alone import Alone
 from styx.api.follower import Follower
 from styx.config import Config
 from styx.core.task import Reason
+from styx.errors import WriteRefused
 from styx.kit.lag import Lag
+from styx.store import pool
 from styx.wire import agent as wire
 from tests.api.conftest import TOKEN, ended, serving, started, wrote
 from tests.engine.test_replica import two
@@ -150,6 +152,16 @@ async def test_openmetrics_for_those_who_accept_it(site, agent):
     answer = await site.http.get("/metrics", headers=accept)
     assert answer.headers["content-type"].startswith("application/openmetrics-text")
     assert Scraped(read_openmetrics(answer.text))("styx_tasks_submitted_total") == 6
+
+
+async def test_what_the_database_s_guards_refuse_is_counted(site):
+    name = "styx_db_guard_violations_total"
+    before = (await scrape(site))(name)
+    await site.submit()
+    with pytest.raises(WriteRefused):
+        async with pool.using(site.database.writers) as connection:
+            await connection.execute("UPDATE tasks SET attempt = 7")
+    assert (await scrape(site))(name) == before + 1
 
 
 async def test_it_takes_a_token(site):
