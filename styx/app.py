@@ -3,6 +3,7 @@ and their orderly stop.
 """
 
 import asyncio
+import importlib
 import os
 import random
 import secrets
@@ -15,7 +16,7 @@ from contextlib import AsyncExitStack, contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 import msgspec
@@ -32,6 +33,7 @@ from styx.api.follower import Follower
 from styx.config import Config
 from styx.engine.loop import utc_now
 from styx.engine.replica import Replica
+from styx.engine.spans import OFF, Spans
 from styx.errors import SetupError, StyxError
 from styx.kit import console, parent, supervise
 from styx.kit.clock import boot_s
@@ -40,6 +42,9 @@ from styx.sdk import address
 from styx.store.election import Election
 from styx.store.embedded import EmbeddedPostgres, HomeLock
 from styx.store.postgres import Pools
+
+if TYPE_CHECKING:
+    from styx.api import otlp
 
 HTTP_SHARE: Final = 0.4  # of a stop's seconds; the last turn, agent and database have the rest
 AGENT_STOP_S: Final = 3.0
@@ -92,10 +97,11 @@ async def _serve(config: Config, listener: socket.socket, *, with_agent: bool) -
         url = address.url_of(config.server.host, listener.getsockname()[1])
         lag = Lag(loop.time)
         site = Site(config, pools, _token(config), lag, url=url, on_settled=settled.set)
+        stack.push_async_callback(site.close)
         graceful_s = HTTP_SHARE * config.server.graceful_stop_s
         async with asyncio.TaskGroup() as group:
             replicating = supervise.start(group, "replica", site.replica.run)
-            children = [supervise.start(group, "lag", lag.run)]
+            children = site.watch(group)
             if private is not None:
                 children.append(supervise.start(group, "postgres", private.keep))
             await settled.wait()  # who comes earlier waits in the listener's backlog
@@ -137,6 +143,8 @@ class Site:
     ) -> None:
         self.lag = lag
         self._on_settled = on_settled
+        spans = Spans()
+        self._exporter = _exporter(spans, config.telemetry.otlp_endpoint)
         self._election = Election(
             pools,
             config.logs,
@@ -150,11 +158,24 @@ class Site:
             clock=utc_now,
             monotonic=boot_s,  # a lease runs out while the machine is suspended, too
             jitter=random.random,
+            tracer=spans if self._exporter else OFF,
             on_change=self._turn,
         )
         self._follower: Application = Follower(self.replica, token, Alone(pools, config))
         self._app = self._follower
         self.gate = server.gate(self._answer, _known_as_advertised(config), token, lag)
+
+    def watch(self, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
+        """Begin what looks on."""
+        children = [supervise.start(group, "lag", self.lag.run)]
+        if self._exporter is not None:
+            children.append(supervise.start(group, "spans", self._exporter.run))
+        return children
+
+    async def close(self) -> None:
+        """After the last turn."""
+        if self._exporter is not None:
+            await self._exporter.close()
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._app(scope, receive, send)
@@ -170,6 +191,20 @@ class Site:
         self.gate.close()
         if engine or self.replica.leader:
             self._on_settled()
+
+
+def _exporter(spans: Spans, endpoint: str) -> "otlp.Exporter | None":
+    """Raises: SetupError, without the extra."""
+    if not endpoint:
+        return None
+    try:
+        made = importlib.import_module("styx.api.otlp").Exporter
+    except ModuleNotFoundError as error:
+        raise SetupError(
+            f"telemetry.otlp_endpoint is set, and {error.name} is not installed",
+            hint="pip install 'styx[otel]'",
+        ) from error
+    return made(spans, endpoint)
 
 
 def _known_as_advertised(config: Config) -> Config:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final, Literal, cast
 import msgspec
 
 from styx.errors import FieldError, InvalidSpec
+from styx.kit.traceparent import cleaned
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]  # 0 lets the kernel choose
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
@@ -73,6 +74,10 @@ class Logs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_attempt_bytes: Count = 1 << 30
 
 
+class Telemetry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    otlp_endpoint: str = ""  # "" is none; the base address of an OpenTelemetry collector
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     home: str = "~/.styx"
     server: Server = Server()
@@ -81,6 +86,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     scheduler: Scheduler = Scheduler()
     agent: AgentConfig = AgentConfig()
     logs: Logs = Logs()
+    telemetry: Telemetry = Telemetry()
 
     @property
     def home_path(self) -> Path:
@@ -118,6 +124,7 @@ ENVIRONMENT: Final = {
     "STYX_AGENT_ID": "agent.name",
     "STYX_AGENT_HOME": "agent.home",
     "STYX_LOG_LEVEL": "logs.level",
+    "STYX_OTLP_ENDPOINT": "telemetry.otlp_endpoint",
     "STYX_HOME": "home",
 }
 SECRETS: Final = frozenset({"auth.token", "database.url"})  # never printed
@@ -197,6 +204,12 @@ def colour_wish(environ: Mapping[str, str] | None = None) -> bool | None:
 def terminal_is_dumb(environ: Mapping[str, str] | None = None) -> bool:
     """Whether it cannot move its cursor: no line may change in place."""
     return (os.environ if environ is None else environ).get("TERM") == "dumb"
+
+
+def traceparent(environ: Mapping[str, str] | None = None) -> str:
+    """The span in which this process runs, if somebody traces it; "" else."""
+    given = (os.environ if environ is None else environ).get("TRACEPARENT", "")
+    return cleaned(given)
 
 
 def wants_traces(environ: Mapping[str, str] | None = None) -> bool:

@@ -129,6 +129,7 @@ RULES: Final = {
             "__init__.py": "`from styx import Styx` imports the SDK when it is asked for",
             "__main__.py": "`styx version` answers before anything heavy is imported",
             "cli/main.py": "the table of sub-commands: each is imported when it is called",
+            "app.py": "the exporter of spans is an extra, imported when an endpoint is configured",
         },
     ),
     "the core has no clock, no chance, no I/O and no async": Rule(

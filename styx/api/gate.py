@@ -63,6 +63,7 @@ class Visit:
 
     def __init__(self, gate: "Gate", request_id: str) -> None:
         self.request_id = request_id
+        self.came_s = time.monotonic()
         self.actor = ""  # who asks, once the guard has let them in
         self.answered = False
         self.gate = gate
@@ -138,13 +139,12 @@ class Gate:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         visit = Visit(self, _request_id(headers))
         scope.setdefault("state", {})["visit"] = visit
-        came_s = time.monotonic()
 
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
                 visit.answered = True
                 visit.rest()
-                took_s = time.monotonic() - came_s
+                took_s = time.monotonic() - visit.came_s
                 self.traffic.answered(visit.route, scope["method"], message["status"], took_s)
                 added = self._added(visit.request_id, headers)
                 message["headers"] = [*message["headers"], *added]

@@ -13,7 +13,7 @@ from styx.api.backend import Backend
 from styx.api.route import (
     CHANGING,
     FINDING,
-    KEY,
+    MAKING,
     OVER,
     REPEATED,
     SUBMITTING,
@@ -60,7 +60,7 @@ class Jobs:
         http.JobSubmitted,
         status=201,
         also=REPEATED,
-        headers=KEY,
+        headers=MAKING,
         body=form.JobForm,
         example=EXAMPLE,
         refuses=SUBMITTING,
@@ -73,7 +73,7 @@ class Jobs:
         body = await call.body()
         key = submit.key_of(call, body)
         spec = await submit.checked(body, form.check_job)
-        return _submitted(await submit.submit(self._backend, spec, key, actor=visit(call).actor))
+        return _submitted(await submit.submit(self._backend, call, spec, key))
 
     @route.get(PATH, "listJobs", list[http.JobView], also=UNCHANGED, query=JobsQuery)
     async def browse(self, call: Call) -> Response[bytes]:
@@ -140,7 +140,7 @@ class Jobs:
         http.JobSubmitted,
         status=201,
         also=REPEATED,
-        headers=KEY,
+        headers=MAKING,
         refuses=CHANGING,
     )
     async def retry(self, call: Call) -> Response[bytes]:
@@ -156,10 +156,8 @@ class Jobs:
             raise Conflict(f"the job {job.name} is not over", hint=hint)
         specs = await self._backend.query.job_specs(job.id)
         left = [again.Left(row, await self._not_succeeded(job.id, row)) for row in specs]
-        spec, actor = again.of_job(job, left), visit(call).actor
-        return _submitted(
-            await submit.submit(self._backend, spec, key, actor=actor, retry_of=job.id)
-        )
+        spec = again.of_job(job, left)
+        return _submitted(await submit.submit(self._backend, call, spec, key, retry_of=job.id))
 
     async def _not_succeeded(self, job_id: JobId, row: SpecRows) -> Sequence[int]:
         width = row.spec.width

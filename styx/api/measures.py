@@ -186,6 +186,20 @@ LOG_DROPPED: Final = Measure(
 LOG_GAPS: Final = Measure(
     "styx_log_gaps_total", "counter", "Ranges recorded as missing in logs.", (), True
 )
+SPANS: Final = Measure(
+    "styx_otel_spans_total",
+    "counter",
+    "Spans that the collector took, since the process's start.",
+    (),
+    True,
+)
+SPANS_DROPPED: Final = Measure(
+    "styx_otel_spans_dropped_total",
+    "counter",
+    "Spans that it did not take, or that found no room to wait for it; since the process's start.",
+    (),
+    True,
+)
 
 ALL: Final = tuple(value for value in tuple(vars().values()) if isinstance(value, Measure))
 
@@ -208,6 +222,8 @@ def of_leader(traffic: Traffic, lag: Lag, engine: Engine, logs: Counts) -> Itera
     yield Reading(LOG_DROPPED, logs.gone_bytes, ("gone",))
     yield Reading(LOG_DROPPED, engine.meter.unwanted_log_bytes, ("unwanted",))
     yield Reading(LOG_GAPS, logs.gaps)
+    yield Reading(SPANS, engine.tracer.exported)
+    yield Reading(SPANS_DROPPED, engine.tracer.dropped)
 
 
 def _of_process(traffic: Traffic, lag: Lag) -> Iterator[Reading]:

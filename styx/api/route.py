@@ -35,7 +35,10 @@ Refusals = tuple[type[RequestError], ...]
 FINDING: Final[Refusals] = (NotFound, Conflict)  # of a route that names its object by a reference
 CHANGING: Final[Refusals] = (*FINDING, LimitReached)
 SUBMITTING: Final[Refusals] = (InvalidSpec, Conflict, LimitReached)
-KEY: Final = {"idempotency-key": "Makes a repeated request the same one: it is done once."}
+MAKING: Final = {  # headers of what makes tasks
+    "idempotency-key": "Makes a repeated request the same one: it is done once.",
+    "traceparent": "W3C Trace Context: the tasks' spans belong to that trace.",
+}
 REPEATED: Final = {200: "Done before, by the same key"}
 UNCHANGED: Final = {304: "As `If-None-Match` has it"}
 OVER: Final = {200: "It was over already"}

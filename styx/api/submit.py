@@ -5,17 +5,18 @@ A large document is read and checked by a thread, piece by piece, so that the lo
 
 import asyncio
 import hashlib
+import time
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, TypeVar
 
-from styx.api import document, problems
+from styx.api import document, problems, route
 from styx.api.backend import Backend
 from styx.api.route import Call
 from styx.core import event
 from styx.core.ids import JobId, TaskId
 from styx.core.spec import JobSpec
 from styx.errors import Conflict, WriteRefused
-from styx.kit import uuid7
+from styx.kit import traceparent, uuid7
 
 PROJECT: Final = "default"  # the only one, until there are users to part
 LARGE_BYTES: Final = 64 << 10  # a millisecond or two of checking
@@ -84,14 +85,15 @@ async def _earlier(backend: Backend, key: Key) -> Made | None:
 
 
 async def submit(
-    backend: Backend, spec: JobSpec, key: Key, *, actor: str, retry_of: str = ""
+    backend: Backend, call: Call, spec: JobSpec, key: Key, *, retry_of: str = ""
 ) -> Made:
-    """Return once the job is durable. A key is not looked up first: that it was used is seen by the
-    scheduler while its job lives, and by the database ever after, and most keys are new.
+    """Return once the job that `call` asks for is durable. A key is not looked up first: that it was used
+    is seen by the scheduler while its job lives, and by the database ever after, and most keys are new.
 
     Raises: StoreUnavailable (outcome unknown: repeat with the key), LimitReached, Conflict.
     """
     ids = [TaskId(task_id) for task_id in uuid7.many(spec.width)]
+    visit = route.visit(call)
     submitted = event.JobSubmitted(
         job_id=JobId(uuid7.new()),
         task_ids=tuple(ids),
@@ -99,8 +101,9 @@ async def submit(
         project=PROJECT,
         idem_key=key.text,
         body_sha256=key.sha256,
-        actor=actor,
+        actor=visit.actor,
         retry_of=retry_of,
+        traceparent=traceparent.cleaned(call.headers.get("traceparent", "")),
     )
     try:
         answer = await backend.engine.post(submitted)
@@ -113,6 +116,8 @@ async def submit(
         assert made is not None, "a live job is in the database"
         return made
     assert isinstance(answer, event.Accepted), answer
+    took_s = time.monotonic() - visit.came_s
+    backend.engine.tracer.submitted(submitted, visit.route, took_s, backend.engine.clock)
     groups: list[Group] = []
     start = 0
     for task in spec.tasks:

@@ -12,7 +12,7 @@ from styx.api.backend import Backend
 from styx.api.route import (
     CHANGING,
     FINDING,
-    KEY,
+    MAKING,
     OVER,
     REPEATED,
     SUBMITTING,
@@ -49,7 +49,7 @@ class Tasks:
         http.Submitted | list[http.Submitted],
         status=201,
         also=REPEATED,
-        headers=KEY,
+        headers=MAKING,
         body=form.TaskForm | list[form.TaskForm],
         example=EXAMPLE,
         refuses=SUBMITTING,
@@ -63,7 +63,7 @@ class Tasks:
         body = await call.body()
         key = submit.key_of(call, body)
         spec = await submit.checked(body, _read)
-        made = await submit.submit(self._backend, spec, key, actor=visit(call).actor)
+        made = await submit.submit(self._backend, call, spec, key)
         answers = [_submitted(group) for group in made.groups]
         answers[0].warnings = made.warnings
         is_list = body.lstrip()[:1] == b"["
@@ -133,7 +133,7 @@ class Tasks:
         http.Submitted,
         status=201,
         also=REPEATED,
-        headers=KEY,
+        headers=MAKING,
         refuses=CHANGING,
     )
     async def retry(self, call: Call) -> Response[bytes]:
@@ -143,10 +143,7 @@ class Tasks:
         """
         key = submit.key_of(call, b"")
         task, _ = await self._find(await finding.task_id(self._backend, reference(call)))
-        actor = visit(call).actor
-        made = await submit.submit(
-            self._backend, again.of_task(task), key, actor=actor, retry_of=task.id
-        )
+        made = await submit.submit(self._backend, call, again.of_task(task), key, retry_of=task.id)
         return reply(_submitted(made.groups[0]), made.status)
 
     @route.get(f"{PATH}/{{id}}/explain", "explainTask", http.Explanation, refuses=FINDING)

@@ -27,6 +27,7 @@ class JobSubmitted(msgspec.Struct, frozen=True):
     body_sha256: str = ""
     actor: str = ""  # who asked: see `audit.Entry`
     retry_of: str = ""  # the id of what is tried again
+    traceparent: str = ""  # a cleaned one: see `core.trace`
 
 
 class CancelRequested(msgspec.Struct, frozen=True):

@@ -43,6 +43,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     on_failure: OnFailure = OnFailure.SKIP_DESCENDANTS
     labels: dict[str, str] = {}
     total: int  # tasks
+    traceparent: str = ""  # of the request that made it: see `core.trace`
     state: JobState = JobState.RUNNING
     # Set: every task of it that is not over is to be cancelled, for this reason. A wish in the row, so
     # that a cancel of a million tasks can go in slices and survive a crash between two of them.

@@ -5,7 +5,6 @@ what an agent has not acted on: a directive is owed until its row changes, not u
 """
 
 import asyncio
-import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
@@ -14,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from styx.core import effect
+from styx.core import effect, trace
 from styx.core.agent import AgentState
 from styx.core.attempt import TERMINAL as ATTEMPT_TERMINAL
 from styx.core.attempt import Attempt, StopReason
@@ -274,6 +273,7 @@ class Links:
         world = self._world()
         task = world.tasks[key.task_id]
         index, values = task.array_index, task.spec.array_values
+        its = trace.of_job(task.job_id, world.jobs[task.job_id].traceparent)
         return wire.Assign(
             key=key,
             term=self._term(),
@@ -284,19 +284,10 @@ class Links:
             array_index=index,
             array_value=values[index] if values and index is not None else None,
             node_ips=_addresses(world, world.attempts_of_task(key.task_id)),
-            traceparent=_traceparent(task.job_id, key),
+            traceparent=trace.of_attempt(its, key),
         )
 
 
 def _addresses(world: World, members: Iterable[Attempt]) -> tuple[str, ...]:
     ranked = sorted(members, key=lambda attempt: attempt.rank)
     return tuple(world.agents[attempt.agent_id].address for attempt in ranked)
-
-
-def _traceparent(job_id: str, key: AttemptKey) -> str:
-    """W3C Trace Context, version 00, sampled: one trace a job, one parent span an attempt.
-
-    Both are derived from ids, so a repeated assign names the same span.
-    """
-    span = hashlib.blake2b(str(key).encode(), digest_size=8).hexdigest()
-    return f"00-{job_id.replace('-', '')}-{span}-01"

@@ -24,6 +24,7 @@ from styx.engine.lease import Lease
 from styx.engine.links import Links
 from styx.engine.meter import Meter
 from styx.engine.ports import LiveRows, LogStore, Store
+from styx.engine.spans import OFF, Took, Tracer
 from styx.engine.timers import Timers
 from styx.errors import LimitReached, StoreUnavailable, StyxError, WriteRefused
 from styx.kit import supervise
@@ -60,6 +61,7 @@ class Engine:
         clock: Callable[[], datetime],
         monotonic: Callable[[], float],
         jitter: Callable[[], float],
+        tracer: Tracer = OFF,
     ) -> None:
         self.store = store
         self.logs = logs
@@ -71,6 +73,7 @@ class Engine:
         self.world = _world(rows)
         self.healthy = True
         self.meter = Meter()
+        self.tracer = tracer
         self.policy = Policy(
             retry_base_s=scheduler.retry_base_s,
             retry_cap_s=scheduler.retry_cap_s,
@@ -107,6 +110,7 @@ class Engine:
         clock: Callable[[], datetime] = utc_now,
         monotonic: Callable[[], float] | None = None,
         jitter: Callable[[], float] = random.random,
+        tracer: Tracer = OFF,
     ) -> Self:
         """Go on where the last server fell. Raises: StoreUnavailable, StaleWrite."""
         monotonic = monotonic or asyncio.get_running_loop().time
@@ -121,6 +125,7 @@ class Engine:
             clock=clock,
             monotonic=monotonic,
             jitter=jitter,
+            tracer=tracer,
         )
 
     @property
@@ -211,11 +216,12 @@ class Engine:
         facts = [fact for fact, _ in batch] or [event.Ticked()]
         began_s = self.monotonic()
         delta = step.step(self.world, facts, self.clock(), self.policy)
-        decided_s = self.monotonic()
+        committed_s = decided_s = self.monotonic()
         try:
             if not delta.empty:
                 await self.store.commit(delta)
-                self.meter.commit_s.add(self.monotonic() - decided_s)
+                committed_s = self.monotonic()
+                self.meter.commit_s.add(committed_s - decided_s)
         except WriteRefused as refused:
             await self._turn_each(batch, refused)
         except StoreUnavailable as error:
@@ -231,9 +237,11 @@ class Engine:
             self.links.act(delta)
             self.feed.publish(delta)
             self._timers.look()
-            self.meter.decision_s.add(decided_s - began_s)
-            self.meter.turn_s.add(self.monotonic() - began_s)
+            took = Took(decided_s - began_s, committed_s - decided_s, self.monotonic() - began_s)
+            self.meter.decision_s.add(took.decision_s)
+            self.meter.turn_s.add(took.whole_s)
             self.meter.events.add(len(batch))
+            self.tracer.turned(delta, self.world, took)
 
     def _take_over(self, landed: bulk.Landed) -> None:
         """Between turns, so that every turn sees all of the job or nothing."""

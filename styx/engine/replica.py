@@ -17,6 +17,7 @@ import structlog
 from styx.config import Scheduler
 from styx.engine.loop import Engine
 from styx.engine.ports import Election, Leader, LogStore, Store
+from styx.engine.spans import OFF, Tracer
 from styx.errors import SetupError, StaleWrite, StoreUnavailable
 from styx.wire import agent as wire
 
@@ -39,6 +40,7 @@ class Replica:
         clock: Callable[[], datetime],
         monotonic: Callable[[], float],
         jitter: Callable[[], float],
+        tracer: Tracer = OFF,
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
         self.engine: Engine | None = None  # while this one leads
@@ -49,6 +51,7 @@ class Replica:
         self._clock = clock
         self._monotonic = monotonic
         self._jitter = jitter
+        self._tracer = tracer
         self._on_change = on_change
         self._stopping = asyncio.Event()
 
@@ -115,6 +118,7 @@ class Replica:
                 clock=self._clock,
                 monotonic=self._monotonic,
                 jitter=self._jitter,
+                tracer=self._tracer,
             )
         except* (StoreUnavailable, StaleWrite) as errors:
             log.warning("cannot lead", term=store.term, error=str(errors.exceptions[0]))

@@ -246,7 +246,9 @@ class Styx:
     ) -> T:
         # One key for all repeats of this call: whatever breaks, it is done once.
         key = key or os.urandom(16).hex()
-        answer = self._transport.call("POST", BASE + path, query=query, body=body, key=key)
+        answer = self._transport.call(
+            "POST", BASE + path, query=query, body=body, key=key, traceparent=config.traceparent()
+        )
         return _decoded(answer, model)
 
     def _pages(

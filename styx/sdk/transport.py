@@ -92,6 +92,7 @@ class Transport:
         query: Query | None = None,
         body: object = None,
         key: str = "",
+        traceparent: str = "",
     ) -> Answer:
         """One request and its answer below 400.
 
@@ -104,6 +105,8 @@ class Transport:
             headers["Content-Type"] = "application/json"
         if key:
             headers["Idempotency-Key"] = key
+        if traceparent:
+            headers["Traceparent"] = traceparent
         backoff = Backoff(base_s=RETRY_BASE_S, cap_s=RETRY_CAP_S)
         started = time.monotonic()
         asked = 0  # servers, since the last wait

@@ -65,6 +65,7 @@ def _job(job: Job) -> dict[str, object]:
         "cancel_force": job.cancel_force,
         "finished_at": job.finished_at,
         "version": job.version,
+        "traceparent": job.traceparent,
     }
 
 
@@ -136,11 +137,14 @@ def _carried(value: object) -> str:
 JOBS: Final = Table(
     "jobs",
     ("id",),
-    ("name", "project", "created_at", "idem_key", "body_sha256", "on_failure", "labels", "total"),
+    (
+        *("name", "project", "created_at", "idem_key", "body_sha256", "on_failure", "labels"),
+        *("total", "traceparent"),
+    ),
     _types(
         "id uuid, name text, project text, created_at timestamptz, idem_key text, body_sha256 text,"
         "on_failure text, labels jsonb, total integer, state text, cancel_reason text,"
-        "cancel_force boolean, finished_at timestamptz, version integer"
+        "cancel_force boolean, finished_at timestamptz, version integer, traceparent text"
     ),
     _job,
 )
@@ -222,6 +226,7 @@ def job(row: Row) -> Job:
         cancel_force=row["cancel_force"],
         finished_at=row["finished_at"],
         version=row["version"],
+        traceparent=row["traceparent"],
     )
 
 

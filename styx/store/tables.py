@@ -38,6 +38,7 @@ class Jobs(Table):
     cancel_force = Boolean()
     finished_at = Timestamptz(null=True)
     version = Integer()
+    traceparent = Text()
 
 
 class Specs(Table):

@@ -1,5 +1,6 @@
 """The client against a real server."""
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -34,6 +35,21 @@ def test_submit_follow_wait(styx: Styx) -> None:
     task = styx.wait(task_id, check=True)
     assert (task.name, task.status, task.exit_code) == ("hello", "succeeded", 0)
     assert b"".join(styx.logs(task_id, stream="err")) == b"err\n"
+
+
+def test_a_task_belongs_to_its_submitters_trace(
+    styx: Styx, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trace, span = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+    task = {"run": "echo $TRACEPARENT"}
+    monkeypatch.setenv("TRACEPARENT", f"00-{trace}-{span}-01")
+    traced = b"".join(styx.logs(styx.submit(task).task_id, follow=True)).decode().strip()
+    assert re.fullmatch(f"00-{trace}-[0-9a-f]{{16}}-01", traced)
+    assert span not in traced, "a span of its own"
+    monkeypatch.setenv("TRACEPARENT", "nonsense\r\nX-More: 1")
+    alone = b"".join(styx.logs(styx.submit(task).task_id, follow=True)).decode().strip()
+    assert re.fullmatch("00-[0-9a-f]{32}-[0-9a-f]{16}-01", alone)
+    assert trace not in alone
 
 
 def test_a_failure_is_an_error_for_those_who_check(styx: Styx) -> None:
