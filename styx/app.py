@@ -169,7 +169,8 @@ class Site:
         """Begin what looks on."""
         children = [supervise.start(group, "lag", self.lag.run)]
         if self._exporter is not None:
-            children.append(supervise.start(group, "spans", self._exporter.run))
+            run = self._exporter.run
+            children.append(supervise.start(group, "spans", run, report=_restarting))
         return children
 
     async def close(self) -> None:
@@ -194,9 +195,14 @@ class Site:
 
 
 def _exporter(spans: Spans, endpoint: str) -> "otlp.Exporter | None":
-    """Raises: SetupError, without the extra."""
+    """Raises: SetupError, without the extra, or a way to the collector."""
     if not endpoint:
         return None
+    if not endpoint.startswith(("http://", "https://")):
+        raise SetupError(
+            f"telemetry.otlp_endpoint is {endpoint!r}",
+            hint="give a collector's address for OTLP over HTTP, such as http://localhost:4318",
+        )
     try:
         made = importlib.import_module("styx.api.otlp").Exporter
     except ModuleNotFoundError as error:

@@ -26,7 +26,7 @@ from styx.engine.spans import SUBMIT, Span, Spans
 PATH: Final = "/v1/traces"
 PERIOD_S: Final = 1.0
 BATCH: Final = 512  # spans a request
-SEND_S: Final = 3.0  # a request, with the library's retries of it; a stop waits for so long at most
+SEND_S: Final = 2.0  # a request, with the library's retries of it; a stop waits for so long at most
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _SCOPE: Final = InstrumentationScope("styx", __version__)
@@ -55,9 +55,10 @@ class Exporter:
 
     async def close(self) -> None:
         """Send what is left, as far as that is quickly done."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._send_s):
-                await self.flush()
+        if not self._away:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._send_s):
+                    await self.flush()
         self._client.shutdown()
 
     async def flush(self) -> None:

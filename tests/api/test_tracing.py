@@ -1,11 +1,13 @@
 """Spans as a collector gets them: a real receiver of OTLP/HTTP, which decodes what comes."""
 
+import re
 import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -35,6 +37,8 @@ from styx.api.otlp import Exporter
 TRACE: Final = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT: Final = "00f067aa0ba902b7"
 TRACEPARENT: Final = f"00-{TRACE}-{PARENT}-01"
+
+ENDS: Final = {"process.exit.code", "styx.exit.signal"}  # one excludes the other
 
 
 class Collector:
@@ -147,6 +151,18 @@ async def test_from_the_submitters_span_to_the_attempt(site, agent, collector):
     assert "styx" in [pair.value.string_value for pair in resource.attributes]
 
 
+async def test_the_page_names_every_span_and_attribute(site, agent, collector):
+    page = (Path(__file__).parents[2] / "docs" / "tracing.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \|.*\|(.*)\|$", page, re.MULTILINE)
+    told = {name: set(re.findall(r"`([\w.]+)`", attributes)) for name, attributes in rows}
+    async with exporting(site.engine, collector.url):
+        await assigned(agent, await submit(site))
+        end = {"cpu_ms": 1, "max_rss_bytes": 1}
+        await ended(agent, next(iter(site.engine.world.attempts)), code=0, **end)
+    shown = {span.name: said(span).keys() | (told[span.name] & ENDS) for span in collector.spans}
+    assert shown == told
+
+
 async def test_of_itself_a_job_begins_a_trace(site, agent, collector):
     async with exporting(site.engine, collector.url):
         task_id = await submit(site, traceparent="00-nonsense")
@@ -232,3 +248,5 @@ def test_without_the_extra_it_is_said_what_to_install(monkeypatch):
         app._exporter(Spans(), "http://localhost:4318")
     assert "styx[otel]" in refused.value.hint
     assert app._exporter(Spans(), "") is None
+    with pytest.raises(SetupError, match="localhost:4317"):
+        app._exporter(Spans(), "localhost:4317")

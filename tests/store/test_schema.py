@@ -15,6 +15,7 @@ from styx.errors import SetupError
 from styx.store import rows, schema
 from styx.store.embedded import EmbeddedPostgres
 from styx.store.postgres import Database
+from tests.support import made
 from tests.support.postgres import Postgres
 
 
@@ -41,6 +42,22 @@ async def test_four_servers_that_start_at_once_apply_each_migration_once(empty_u
     assert len(names) == len(list(schema.MIGRATIONS.glob("styx_*.py")))
     assert {row["times"] for row in names} == {1}
     assert fences == 1
+
+
+async def test_a_job_from_before_its_trace_was_kept_has_none(empty_url: str):
+    """The database as the version before left it, with a job that runs."""
+    await schema.prepare(empty_url)
+    connection = await asyncpg.connect(empty_url)
+    database = await Database.open(empty_url)
+    job = made.job()
+    await database.commit(made.delta(job, made.task(job)))
+    await database.close()
+    await connection.execute("ALTER TABLE jobs DROP COLUMN traceparent")
+    await connection.execute("DELETE FROM migration WHERE name = '2026-11-25T18:40:00:000000'")
+    await connection.close()
+    database = await Database.open(empty_url)
+    assert (await database.load()).jobs == [job]
+    await database.close()
 
 
 def test_a_migration_s_file_is_named_by_its_id():
