@@ -73,7 +73,7 @@ class Jobs:
         body = await call.body()
         key = submit.key_of(call, body)
         spec = await submit.checked(body, form.check_job)
-        return _submitted(await submit.submit(self._backend, call, spec, key))
+        return _submitted(await submit.submit(self._backend, spec, key, submit.asked_by(call)))
 
     @route.get(PATH, "listJobs", list[http.JobView], also=UNCHANGED, query=JobsQuery)
     async def browse(self, call: Call) -> Response[bytes]:
@@ -157,7 +157,8 @@ class Jobs:
         specs = await self._backend.query.job_specs(job.id)
         left = [again.Left(row, await self._not_succeeded(job.id, row)) for row in specs]
         spec = again.of_job(job, left)
-        return _submitted(await submit.submit(self._backend, call, spec, key, retry_of=job.id))
+        asked = submit.asked_by(call)
+        return _submitted(await submit.submit(self._backend, spec, key, asked, retry_of=job.id))
 
     async def _not_succeeded(self, job_id: JobId, row: SpecRows) -> Sequence[int]:
         width = row.spec.width

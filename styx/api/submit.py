@@ -33,6 +33,15 @@ class Key(NamedTuple):
     sha256: str
 
 
+class Asked(NamedTuple):
+    """By whom, in which trace, how and when."""
+
+    actor: str
+    traceparent: str = ""
+    route: str = ""
+    came_s: float = 0.0
+
+
 class Group(NamedTuple):
     """The tasks of one spec."""
 
@@ -50,6 +59,12 @@ class Made(NamedTuple):
     @property
     def status(self) -> int:
         return 200 if self.repeated else 201
+
+
+def asked_by(call: Call) -> Asked:
+    visit = route.visit(call)
+    given = traceparent.cleaned(call.headers.get("traceparent", ""))
+    return Asked(visit.actor, given, visit.route, visit.came_s)
 
 
 def key_of(call: Call, body: bytes) -> Key:
@@ -85,15 +100,14 @@ async def _earlier(backend: Backend, key: Key) -> Made | None:
 
 
 async def submit(
-    backend: Backend, call: Call, spec: JobSpec, key: Key, *, retry_of: str = ""
+    backend: Backend, spec: JobSpec, key: Key, asked: Asked, *, retry_of: str = ""
 ) -> Made:
-    """Return once the job that `call` asks for is durable. A key is not looked up first: that it was used
-    is seen by the scheduler while its job lives, and by the database ever after, and most keys are new.
+    """Return once the job is durable. A key is not looked up first: that it was used is seen by the
+    scheduler while its job lives, and by the database ever after, and most keys are new.
 
     Raises: StoreUnavailable (outcome unknown: repeat with the key), LimitReached, Conflict.
     """
     ids = [TaskId(task_id) for task_id in uuid7.many(spec.width)]
-    visit = route.visit(call)
     submitted = event.JobSubmitted(
         job_id=JobId(uuid7.new()),
         task_ids=tuple(ids),
@@ -101,9 +115,9 @@ async def submit(
         project=PROJECT,
         idem_key=key.text,
         body_sha256=key.sha256,
-        actor=visit.actor,
+        actor=asked.actor,
         retry_of=retry_of,
-        traceparent=traceparent.cleaned(call.headers.get("traceparent", "")),
+        traceparent=asked.traceparent,
     )
     try:
         answer = await backend.engine.post(submitted)
@@ -116,8 +130,8 @@ async def submit(
         assert made is not None, "a live job is in the database"
         return made
     assert isinstance(answer, event.Accepted), answer
-    took_s = time.monotonic() - visit.came_s
-    backend.engine.tracer.submitted(submitted, visit.route, took_s, backend.engine.clock)
+    took_s = time.monotonic() - asked.came_s
+    backend.engine.tracer.submitted(submitted, asked.route, took_s, backend.engine.clock)
     groups: list[Group] = []
     start = 0
     for task in spec.tasks:

@@ -63,7 +63,7 @@ class Tasks:
         body = await call.body()
         key = submit.key_of(call, body)
         spec = await submit.checked(body, _read)
-        made = await submit.submit(self._backend, call, spec, key)
+        made = await submit.submit(self._backend, spec, key, submit.asked_by(call))
         answers = [_submitted(group) for group in made.groups]
         answers[0].warnings = made.warnings
         is_list = body.lstrip()[:1] == b"["
@@ -143,7 +143,9 @@ class Tasks:
         """
         key = submit.key_of(call, b"")
         task, _ = await self._find(await finding.task_id(self._backend, reference(call)))
-        made = await submit.submit(self._backend, call, again.of_task(task), key, retry_of=task.id)
+        made = await submit.submit(
+            self._backend, again.of_task(task), key, submit.asked_by(call), retry_of=task.id
+        )
         return reply(_submitted(made.groups[0]), made.status)
 
     @route.get(f"{PATH}/{{id}}/explain", "explainTask", http.Explanation, refuses=FINDING)

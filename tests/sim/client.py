@@ -59,7 +59,7 @@ class Client:
         idem_key = f"key-{number}"
         made = await self._asked(
             lambda backend: submit.submit(
-                backend, work.spec, submit.Key(idem_key, "sha"), actor="user:sim"
+                backend, work.spec, submit.Key(idem_key, "sha"), submit.Asked("user:sim")
             )
         )
         self._invariants.acknowledged(idem_key, made.job_id)
