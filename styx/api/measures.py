@@ -52,7 +52,7 @@ CLASSES: Final[Mapping[Reason, str]] = {
         ),
         "machine",
     ),
-    **dict.fromkeys((Reason.DRAIN, Reason.PREEMPTED), "moved"),
+    **dict.fromkeys((Reason.DRAIN, Reason.PREEMPTED, Reason.AGENT_BUSY), "moved"),
     **dict.fromkeys((Reason.FAIL_FAST, Reason.NEED_UNMET, Reason.GANG), "job"),
     Reason.CANCELLED: "asked",
     Reason.QUEUE_TIMEOUT: "queue",
@@ -124,7 +124,7 @@ REACHED: Final = Measure(
     "counter",
     "Tasks that reached a state, as committed: one that is submitted and placed in the same turn is "
     "seen as `active` only. `reason` says whom it speaks of: `none`, `task` (its own end), `machine`, "
-    "`moved` (drained, preempted), `job` (another task's end), `asked` (cancelled), `queue` (timed out).",
+    "`moved` (drained, preempted, taken back), `job` (another task's end), `asked` (cancelled), `queue` (timed out).",
     ("state", "reason"),
     True,
 )
