@@ -1,36 +1,128 @@
-"""`python -m bench [--quick] [--tasks N] [SECTION…]`: a Markdown table on standard output."""
+"""`python -m bench [--quick] [SECTION…]`: every budget beside its floor and its peers, as a table.
+
+`python -m bench peers --install DIR` puts the peers into environments of their own.
+"""
 
 import argparse
+import dataclasses
+import http.client
+import json
 import os
 import platform
+import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
 
-from bench import rows
+from bench import measure, peers, table
+from bench.rows import fleet, logs, resources, run, scale, submit
+from bench.rows.size import QUICK, Size
+
+SECTIONS: Final[dict[str, Callable[[Size], Iterator[table.Row]]]] = {
+    "submit": submit.submit,
+    "latency": run.latency,
+    "throughput": run.throughput,
+    "noop": scale.noop_rows,
+    "flat": scale.flat,
+    "pending": scale.pending,
+    "backlog": scale.backlog,
+    "dag": scale.dag,
+    "running": fleet.running,
+    "idle": resources.idle_agents,
+    "memory": resources.memory,
+    "start": resources.starting,
+    "logs": logs.logs,
+    "cli": resources.command_line,
+}
+# What a crash of the product, or of a peer, looks like from here: the row says so, and the run goes on.
+BROKEN: Final = (OSError, RuntimeError, http.client.HTTPException, subprocess.SubprocessError)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser("bench", description=__doc__)
-    parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(rows.SECTIONS))
-    parser.add_argument("--quick", action="store_true", help="a tenth of everything")
-    parser.add_argument("--tasks", type=int, default=None, help="of the throughput row")
-    options = parser.parse_args()
-    if unknown := set(options.sections) - rows.SECTIONS.keys():
-        parser.error(
-            f"no section {', '.join(sorted(unknown))}; there are {', '.join(rows.SECTIONS)}"
-        )
-    size = rows.Size(
-        tasks=options.tasks or (1_000 if options.quick else 10_000),
-        repeats=5 if options.quick else 20,
-    )
-    python = f"Python {platform.python_version()}"
-    print(f"{python}, {os.cpu_count()} cores, {platform.machine()}, {platform.system()}\n")
-    print("| what | figure | ratio | beside |\n|---|---|---|---|", flush=True)
-    for name, section in rows.SECTIONS.items():
-        if not options.sections or name in options.sections:
-            for row in section(size):
-                print(f"| {row.what} | {row.figure} | {row.ratio} | {row.beside} |", flush=True)
+def main(arguments: list[str]) -> int:
+    if arguments[:1] == ["peers"]:
+        return peers.main(arguments[1:])
+    given = _parser().parse_args(arguments)
+    if unknown := set(given.sections) - SECTIONS.keys():
+        sys.exit(f"no section {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}")
+    base = QUICK if given.quick else Size()
+    asked = {f.name: getattr(given, f.name) for f in dataclasses.fields(Size)}
+    size = dataclasses.replace(base, **{k: v for k, v in asked.items() if v is not None})
+    peers.use(None if given.no_peers else given.peers)
+    machine = _machine(size)
+    print(f"{machine}\n\n{table.heading()}", flush=True)
+    sections = [
+        _measured(name, section, size)
+        for name, section in SECTIONS.items()
+        if not given.sections or name in given.sections
+    ]
+    print(f"\n{table.noise(sections)}")
+    found = table.raw(machine, sections)
+    if given.json:
+        given.json.write_text(json.dumps(found, indent=1))
+    if given.write:
+        table.write(given.write, table.markdown(machine, sections))
+    if given.against:
+        return 0 if table.against(given.against, found) else 1
     return 0
 
 
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("bench", description=__doc__)
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
+    parser.add_argument("--quick", action="store_true", help="small sizes: within five minutes")
+    parser.add_argument(
+        "--peers", type=Path, default=peers.DIRECTORY, help="where they are installed"
+    )
+    parser.add_argument("--no-peers", action="store_true", help="without them")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="keep the raw figures")
+    parser.add_argument(
+        "--against", type=Path, metavar="FILE",
+        help="print how ratios moved since that run; 1 if one did by more than 20 %%",
+    )  # fmt: skip
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="put the table into that page")
+    for field in dataclasses.fields(Size):
+        parser.add_argument(
+            f"--{field.name.replace('_', '-')}",
+            type=int,
+            metavar="N",
+            help=f"instead of {field.default:,}",
+        )
+    return parser
+
+
+def _measured(
+    name: str, section: Callable[[Size], Iterator[table.Row]], size: Size
+) -> table.Section:
+    before_s, started = measure.spin_s(), time.perf_counter()
+    rows: list[table.Row] = []
+    try:
+        for row in section(size):
+            rows.append(row)
+            print(table.line(row, name), flush=True)
+    except BROKEN as error:
+        rows.append(table.Row("broken", "the section broke off", "", None, note=f"{error!r}"[:500]))
+        print(table.line(rows[-1], name), flush=True)
+    return table.Section(name, rows, before_s, measure.spin_s(), time.perf_counter() - started)
+
+
+def _machine(size: Size) -> str:
+    model = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.machine(),
+    )
+    memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    sizes = ", ".join(f"{k} {v:,}" for k, v in dataclasses.asdict(size).items())
+    return (
+        f"Python {platform.python_version()}, {os.cpu_count()} cores ({model}), {memory_gib:.0f} GiB, "
+        f"{platform.system()} {platform.release()}; load before: {os.getloadavg()[0]:.1f}. Sizes: {sizes}."
+    )
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -10,10 +10,13 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Final
 
 import asyncpg
 
 from bench.measure import Cost, cost, median_s
+
+BLOCK_BYTES: Final = 64 << 10
 
 
 def spawn_loop(tasks: int, slots: int) -> Cost:
@@ -58,6 +61,47 @@ async def _commit_s(url: str, times: int) -> float:
     finally:
         await connection.execute("DROP TABLE IF EXISTS bench_floor")
         await connection.close()
+
+
+def unnest_cost(url: str, requests: int, rows: int) -> Cost:
+    """So many INSERTs of so many rows each, unnest'ed and committed by asyncpg on one connection.
+
+    The CPU is the client's alone: what a server pays that does nothing but hand its rows on.
+    """
+    return asyncio.run(_unnest_cost(url, requests, rows))
+
+
+async def _unnest_cost(url: str, requests: int, rows: int) -> Cost:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute("CREATE TABLE bench_rows (id bigint PRIMARY KEY, body text)")
+        insert = await connection.prepare(
+            "INSERT INTO bench_rows SELECT * FROM unnest($1::bigint[], $2::text[])"
+        )
+        started, before_s = time.perf_counter(), time.process_time()
+        for request in range(requests):
+            ids = list(range(request * rows, (request + 1) * rows))
+            await insert.fetch(ids, ["x" * 200] * rows)
+        return Cost(time.perf_counter() - started, time.process_time() - before_s)
+    finally:
+        await connection.execute("DROP TABLE IF EXISTS bench_rows")
+        await connection.close()
+
+
+def copy_s(directory: str, mib: int) -> float:
+    """Bytes into a file, and from there into another one that is durable: a spool and a store."""
+
+    def copy() -> None:
+        folder = Path(directory)
+        with (folder / "spool").open("wb+") as spool, (folder / "store").open("wb") as store:
+            spool.writelines(b"x" * BLOCK_BYTES for _ in range(mib << 4))
+            spool.seek(0)
+            while block := spool.read(BLOCK_BYTES):
+                store.write(block)
+            store.flush()
+            os.fsync(store.fileno())
+
+    return median_s(3, copy)
 
 
 def _spawn_all(tasks: int, slots: int, directory: str) -> None:

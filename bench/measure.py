@@ -10,7 +10,23 @@ from typing import Final, NamedTuple
 
 import psutil
 
+SPINS: Final = 500_000  # some 30 ms
+SPIN_READINGS: Final = 7
 TICK_S: Final = 1 / os.sysconf("SC_CLK_TCK")
+
+
+class Figure(NamedTuple):
+    """A median with the least and the most of its readings, in the unit of its row."""
+
+    value: float
+    low: float
+    high: float
+    readings: int
+
+    def __str__(self) -> str:
+        if self.readings < 2:
+            return _short(self.value)
+        return f"{_short(self.value)} ({_short(self.low)}–{_short(self.high)}, n {self.readings})"
 
 
 class Cost(NamedTuple):
@@ -18,14 +34,40 @@ class Cost(NamedTuple):
     cpu_s: float
 
 
-def median_s(times: int, act: Callable[[], object]) -> float:
-    """Median wall seconds of one call."""
+def figure(readings: Iterable[float], scale: float = 1.0) -> Figure:
+    ordered = sorted(scale * reading for reading in readings)
+    return Figure(statistics.median(ordered), ordered[0], ordered[-1], len(ordered))
+
+
+def percentile(readings: Iterable[float], part: float) -> float:
+    ordered = sorted(readings)
+    return ordered[min(len(ordered) - 1, int(part * len(ordered)))]
+
+
+def readings_s(times: int, act: Callable[[], object]) -> list[float]:
+    """Wall seconds of each call."""
     taken: list[float] = []
     for _ in range(times):
         started = time.perf_counter()
         act()
         taken.append(time.perf_counter() - started)
-    return statistics.median(taken)
+    return taken
+
+
+def spin_s() -> float:
+    """Wall seconds of a fixed piece of work: slower while neighbours want the cores, too."""
+
+    def spin() -> None:
+        total = 0
+        for number in range(SPINS):
+            total += number * number
+
+    return median_s(SPIN_READINGS, spin)
+
+
+def median_s(times: int, act: Callable[[], object]) -> float:
+    """Median wall seconds of one call."""
+    return statistics.median(readings_s(times, act))
 
 
 def cost(act: Callable[[], object]) -> Cost:
@@ -49,14 +91,17 @@ def family(roots: Iterable[int]) -> set[int]:
 
 def cpu_s(pids: Iterable[int]) -> float:
     """User and system time used so far, with that of children that ended and were waited for."""
-    total = 0
+    total_s = 0.0
     for pid in pids:
         try:
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            # To the nanosecond, where the fields count ticks. Source: clock_getcpuclockid(3), and the
+            # kernel's include/linux/posix-timers.h for how a clock's id is made of a pid.
+            own_s = time.clock_gettime(~pid << 3 | 2)
         except OSError:
             continue
-        total += sum(int(field) for field in fields[11:15])
-    return total * TICK_S
+        total_s += own_s + sum(int(field) for field in fields[13:15]) * TICK_S
+    return total_s
 
 
 def pss_mib(pids: Iterable[int]) -> float:
@@ -74,3 +119,7 @@ def pss_mib(pids: Iterable[int]) -> float:
 def _rusage_s() -> float:
     used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return sum(usage.ru_utime + usage.ru_stime for usage in used)
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -9,25 +9,30 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 from urllib.parse import quote
 
 import psutil
 
-from bench import measure
+from bench import measure, peers
 
 STYX: Final = (sys.executable, "-m", "styx")
 START_S: Final = 60.0
+ANSWER_S: Final = 600.0  # a million tasks in one request take their time
+STOP_S: Final = 120.0
 FINISHED: Final = {"succeeded", "failed", "cancelled", "skipped", "lost"}
 
 
 class Styx:
-    """A server and, unless `agent` is false, one agent of two slots."""
+    """A server and so many agents of so many slots. `until` is the path that says that it is up."""
 
-    def __init__(self, home: Path, *, agent: bool) -> None:
+    def __init__(
+        self, home: Path, *, agents: int = 0, cpus: int = 2, until: str = "/health"
+    ) -> None:
         self.home = home
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -41,24 +46,26 @@ class Styx:
         self.env.pop("DATABASE_URL", None)
         started = time.perf_counter()
         self.server = self._start("serve")
-        while not self._healthy():
+        while not self._answers(until):
             time.sleep(0.002)
         self.start_s = time.perf_counter() - started
-        self.agent = self._start("agent", "--cpus", "2") if agent else None
+        self.agents = [
+            self._start("agent", "--cpus", str(cpus), STYX_AGENT_HOME=str(home / f"agent-{number}"))
+            for number in range(agents)
+        ]
         self.client = Client(self.port)
-        while agent and not [
-            a for a in self.client.get("/api/v1/agents") if a["status"] == "ready"
-        ]:
+        while self._ready() < agents:
             time.sleep(0.01)
 
     def close(self) -> None:
         """The supervisor leaves by itself, a while after its agent."""
         self.client.close()
         supervisors = self._supervisors()
-        for process in (self.agent, self.server):
-            if process is not None:
-                process.send_signal(signal.SIGTERM)
-                process.wait(timeout=30)
+        for process in self.agents:
+            process.send_signal(signal.SIGTERM)
+        for process in (*self.agents, self.server):
+            process.send_signal(signal.SIGTERM)
+            process.wait(STOP_S)
         for pid in supervisors:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -76,14 +83,20 @@ class Styx:
         return measure.family([self.server.pid]) - self.server_pids
 
     @property
-    def agent_pids(self) -> set[int]:
-        """Both halves, and what runs below them."""
-        roots = self._supervisors() | ({self.agent.pid} if self.agent else set())
-        return measure.family(roots)
+    def where(self) -> peers.Where:
+        """Our Postgres, for a peer's own database."""
+        postmaster = psutil.Process(self.server.pid).children()[0].pid
+        return peers.Where(self.database_url, postmaster)
 
     @property
-    def all_pids(self) -> set[int]:
-        return self.server_pids | self.postgres_pids | self.agent_pids
+    def agent_pids(self) -> set[int]:
+        """Both halves of each, and what runs below them."""
+        return measure.family(self.link_pids)
+
+    @property
+    def link_pids(self) -> set[int]:
+        """Both halves of each."""
+        return self._supervisors() | {agent.pid for agent in self.agents}
 
     def _supervisors(self) -> set[int]:
         mark = str(self.home)
@@ -94,15 +107,18 @@ class Styx:
             if any(word.startswith(mark) for word in line)
         }
 
-    def _start(self, *arguments: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([*STYX, *arguments], env=self.env, stdin=subprocess.DEVNULL)
+    def _start(self, *arguments: str, **env: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([*STYX, *arguments], env=self.env | env, stdin=subprocess.DEVNULL)
 
-    def _healthy(self) -> bool:
+    def _ready(self) -> int:
+        return sum(a["status"] == "ready" for a in self.client.get("/api/v1/agents"))
+
+    def _answers(self, path: str) -> bool:
         if self.server.poll() is not None:
             raise RuntimeError("styx serve ended at once")
         try:
             connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
-            connection.request("GET", "/health")
+            connection.request("GET", path)
             return connection.getresponse().status == 200
         except OSError:
             return False
@@ -112,7 +128,7 @@ class Client:
     """One keep-alive connection, and nothing that costs more than it must."""
 
     def __init__(self, port: int) -> None:
-        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=ANSWER_S)
 
     def get(self, path: str) -> Any:
         return self._send("GET", path, None)
@@ -131,6 +147,33 @@ class Client:
         if answer.status >= 300:
             raise RuntimeError(f"{method} {path}: {answer.status} {text[:300]!r}")
         return json.loads(text)
+
+
+class Watcher:
+    """Asks for /health all the while, on a thread of its own: what others wait is what a loop is late."""
+
+    def __init__(self, port: int, path: str = "/health", pause_s: float = 0.01) -> None:
+        self.taken_s: list[float] = []
+        self._client = Client(port)
+        self._path = path
+        self._pause_s = pause_s
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="watcher")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+        self._client.close()
+
+    def _run(self) -> None:
+        while not self._over.wait(self._pause_s):
+            started = time.perf_counter()
+            self._client.get(self._path)
+            self.taken_s.append(time.perf_counter() - started)
 
 
 class Feed:
@@ -155,9 +198,9 @@ class Feed:
 
 
 @contextlib.contextmanager
-def styx(*, agent: bool = True) -> Iterator[Styx]:
+def styx(*, agents: int = 1, cpus: int = 2) -> Iterator[Styx]:
     with tempfile.TemporaryDirectory(prefix="styx-bench-") as home:
-        subject = Styx(Path(home), agent=agent)
+        subject = Styx(Path(home), agents=agents, cpus=cpus)
         try:
             yield subject
         finally:

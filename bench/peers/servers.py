@@ -1,0 +1,140 @@
+"""Prefect and dstack, each on its own SQLite: what their server takes to start, to be there, to take a run.
+
+`prefect` or `dstack` prints {start_s, memory_mib, submit_ms}.
+"""
+
+import http.client
+import json
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from bench.measure import family, pss_mib, readings_s
+
+START_S: Final = 120.0
+SETTLE_S: Final = 5.0
+SUBMITS: Final = 20
+
+
+class Server:
+    def __init__(self, arguments: list[str], env: dict[str, str], port: int, health: str) -> None:
+        program = [str(Path(sys.executable).parent / arguments[0]), *arguments[1:]]
+        self._log = Path("server.log").open("wb")  # noqa: SIM115 - as long as the process
+        started = time.perf_counter()
+        self._process = subprocess.Popen(
+            program,
+            env=os.environ | env,
+            stdout=self._log,
+            stderr=self._log,
+            start_new_session=True,
+        )
+        self.headers = {"Content-Type": "application/json"}
+        self._port = port
+        while not self._answers(health):
+            if time.perf_counter() - started > START_S or self._process.poll() is not None:
+                sys.exit(Path("server.log").read_text()[-200:].replace("\n", " "))
+            time.sleep(0.01)
+        self.start_s = time.perf_counter() - started
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        self._connection.request("POST", path, json.dumps(body), self.headers)
+        answer = self._connection.getresponse()
+        text = answer.read()
+        if answer.status >= 300:
+            raise RuntimeError(f"{path}: {answer.status} {text[:300]!r}")
+        return json.loads(text or b"null")
+
+    def memory_mib(self) -> float:
+        time.sleep(SETTLE_S)
+        return pss_mib(family([self._process.pid]))
+
+    def close(self) -> None:
+        members = family([self._process.pid])
+        self._process.terminate()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            for pid in members:
+                os.kill(pid, 9)
+
+    def _answers(self, health: str) -> bool:
+        try:
+            connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=5)
+            connection.request("GET", health)
+            return connection.getresponse().status == 200
+        except OSError:
+            return False
+
+
+def prefect() -> dict[str, float]:
+    port = _free_port()
+    env = {
+        "PREFECT_HOME": str(Path.cwd()),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+    }
+    server = Server(["prefect", "server", "start", "--port", str(port)], env, port, "/api/health")
+    try:
+        memory_mib = server.memory_mib()
+        flow = server.post("/api/flows/", {"name": "bench"})["id"]
+        state = {"type": "SCHEDULED", "name": "Scheduled"}
+        return _read(
+            server,
+            memory_mib,
+            lambda: server.post("/api/flow_runs/", {"flow_id": flow, "state": state}),
+        )
+    finally:
+        server.close()
+
+
+def dstack() -> dict[str, float]:
+    """A submit needs a backend that could run it: a fleet of a host that is not there."""
+    port, token = _free_port(), secrets.token_hex(16)
+    env = {"HOME": str(Path.cwd()), "DSTACK_SERVER_ADMIN_TOKEN": token, "DO_NOT_TRACK": "1"}
+    arguments = ["dstack", "server", "--port", str(port), "--host", "127.0.0.1", "--token", token]
+    server = Server(arguments, env, port, "/healthcheck")
+    server.headers["Authorization"] = f"Bearer {token}"
+    try:
+        return {"start_s": server.start_s, "memory_mib": server.memory_mib()} | _dstack_submit(
+            server
+        )
+    finally:
+        server.close()
+
+
+def _dstack_submit(server: Server) -> dict[str, float]:
+    configuration = {"type": "task", "commands": ["echo hi"], "image": "debian"}
+    spec = {"configuration": configuration, "configuration_path": "bench.dstack.yml"}
+    body = {
+        "run_spec": spec
+        | {"repo_id": "none", "repo_data": {"repo_type": "virtual"}, "profile": None}
+    }
+    body["run_spec"]["ssh_key_pub"] = "ssh-ed25519 AAAA"
+    taken_s = readings_s(SUBMITS, lambda: server.post("/api/project/main/runs/submit", body))
+    return {"submit_ms": 1e3 * sorted(taken_s)[SUBMITS // 2]}
+
+
+def _read(server: Server, memory_mib: float, submit: Callable[[], object]) -> dict[str, float]:
+    taken_s = readings_s(SUBMITS, submit)
+    return {
+        "start_s": server.start_s,
+        "memory_mib": memory_mib,
+        "submit_ms": 1e3 * sorted(taken_s)[SUBMITS // 2],
+    }
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+if __name__ == "__main__":
+    print(json.dumps({"prefect": prefect, "dstack": dstack}[sys.argv[1]]()))

@@ -1,0 +1,100 @@
+"""What it takes to be there: memory, and the time of a start."""
+
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from bench import floors, measure, noop, peers, subject
+from bench.measure import figure
+from bench.rows.size import Size
+from bench.table import Beside, Budget, Row
+
+SETTLE_S: Final = 3.0  # what an agent and a pool do at first is done
+IDLE_S: Final = 20.0  # four heartbeats of every agent
+
+
+def memory(size: Size) -> Iterator[Row]:
+    readings: list[tuple[float, float, float]] = []
+    for _ in range(size.few):
+        with subject.styx() as styx:
+            time.sleep(SETTLE_S)
+            server, postgres, agent = (
+                measure.pss_mib(pids)
+                for pids in (styx.server_pids, styx.postgres_pids, styx.agent_pids)
+            )
+            readings.append((server, server + postgres, agent))
+    beside = peers.idle("memory_mib")
+    for name, what, limit, seen in (
+        ("server", "idle server, PSS", 75, [r[0] for r in readings]),
+        ("postgres", "… with its own Postgres", 95, [r[1] for r in readings]),
+        ("agent", "idle agent, both halves, PSS", 22, [r[2] for r in readings]),
+    ):
+        yield Row(
+            name, what, "MiB", figure(seen), Budget(limit), beside if name == "postgres" else ()
+        )
+
+
+def starting(size: Size) -> Iterator[Row]:
+    firsts: list[float] = []
+    warms: list[float] = []
+    for _ in range(size.few):
+        with tempfile.TemporaryDirectory(prefix="styx-bench-") as home:
+            for seen in (firsts, warms):
+                styx = subject.Styx(Path(home))
+                seen.append(styx.start_s)
+                styx.close()
+    bare_s = floors.python_start_s(size.repeats)
+    for name, what, limit, seen in (
+        ("warm", "warm", 1.2, warms),
+        ("first", "first ever, initdb included", 3.5, firsts),
+    ):
+        yield Row(
+            name,
+            f"`styx serve` to the first 200, {what}",
+            "s",
+            figure(seen),
+            Budget(limit),
+            (
+                Beside("`python -c pass`", bare_s),
+                *(peers.idle("start_s") if name == "warm" else ()),
+            ),
+        )
+
+
+def idle_agents(size: Size) -> Iterator[Row]:
+    """The agents are light ones in a process of their own: it is the server that is measured."""
+    with subject.styx(agents=0) as styx:
+        time.sleep(SETTLE_S)
+        before_mib = measure.pss_mib(styx.server_pids)
+        with noop.fleet(styx.url, agents=size.idle):
+            time.sleep(SETTLE_S)
+            grown_mib = measure.pss_mib(styx.server_pids) - before_mib
+            before_s, started = measure.cpu_s(styx.server_pids), time.perf_counter()
+            time.sleep(IDLE_S)
+            used = (measure.cpu_s(styx.server_pids) - before_s) / (time.perf_counter() - started)
+    part = size.idle / 1_000
+    yield Row(
+        "memory", f"{size.idle:,} connected idle agents: server grown by", "MiB",
+        figure([grown_mib]), Budget(60 * part),
+        note=f"{1024 * grown_mib / size.idle:.1f} KiB an agent",
+    )  # fmt: skip
+    yield Row(
+        "cpu", "… CPU of the server, of a core", "%", figure([100 * used]), Budget(5 * part),
+        note=f"{1e6 * used / size.idle * 5:,.0f} µs a heartbeat",
+    )  # fmt: skip
+
+
+def command_line(size: Size) -> Iterator[Row]:
+    bare_s = floors.python_start_s(size.repeats)
+    with subject.styx(agents=0) as styx:
+        for arguments in (("version",), ("--help",), ("status",)):
+            taken_s = measure.readings_s(
+                size.repeats, lambda given=arguments: subject.call(styx.env, given)
+            )
+            name = " ".join(("styx", *arguments))
+            yield Row(
+                arguments[0].strip("-"), f"`{name}`", "ms", figure(taken_s, 1e3),
+                beside=(Beside("`python -c pass`", 1e3 * bare_s),),
+            )  # fmt: skip
