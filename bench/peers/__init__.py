@@ -166,10 +166,12 @@ def _python(name: str) -> Path:
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser("bench peers", description=__doc__)
     parser.add_argument("--install", type=Path, metavar="DIR", help=f"e.g. {DIRECTORY}")
-    parser.add_argument("names", nargs="*", help=", ".join(PACKAGES))
+    parser.add_argument("names", nargs="*", help="; ".join(PACKAGES))
     given = parser.parse_args(arguments)
     use(given.install or DIRECTORY)
-    for name in given.names or PACKAGES if given.install else ():
+    if unknown := set(given.names) - PACKAGES.keys():
+        parser.error(f"{', '.join(unknown)}: there are {', '.join(PACKAGES)}; Slurm is apt's")
+    for name in (given.names or PACKAGES) if given.install else ():
         folder = given.install / name
         venv.create(folder, with_pip=True)
         pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "-q"]
