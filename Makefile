@@ -2,7 +2,7 @@
 BIN ?= .venv/bin
 UV ?= uv
 
-.PHONY: setup check test bench fmt lock docs sim sim-bugs chaos chaos-small restarts storm dbfaults partition clock exhaust differential schema fuzz
+.PHONY: setup check test bench bench-page bench-peers fmt lock docs sim sim-bugs chaos chaos-small restarts storm dbfaults partition clock exhaust differential schema fuzz
 
 setup:
 	python3 -m venv .venv && $(BIN)/pip install -q -e '.[test]'
@@ -13,8 +13,17 @@ check:
 test:
 	$(BIN)/pytest
 
+# make bench, make bench SECTIONS="noop flat" BENCH="--million 100000", or small: make bench BENCH=--quick
 bench:
-	$(BIN)/python -m bench
+	$(BIN)/python -m bench $(SECTIONS) $(BENCH)
+
+# The table of docs/performance.md, with the raw figures beside for a later --against
+bench-page:
+	$(BIN)/python -m bench --json bench.json --write docs/performance.md $(BENCH)
+
+# The schedulers that the bench shows beside Styx: make bench-peers PEERS=DIR
+bench-peers:
+	$(BIN)/python -m bench peers --install $(or $(PEERS),$(HOME)/.cache/styx-bench)
 
 fmt:
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .

@@ -155,7 +155,7 @@ def write(path: Path, text: str) -> None:
     path.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
 
 
-def raw(machine: str, sections: list[Section]) -> dict[str, Any]:
+def raw(machine: str, sizes: dict[str, int], sections: list[Section]) -> dict[str, Any]:
     """All of a run, for `--json` and a later `--against`."""
     rows = {
         f"{section.name}.{row.name}": {
@@ -172,7 +172,7 @@ def raw(machine: str, sections: list[Section]) -> dict[str, Any]:
         for row in section.rows
     }
     noises = {section.name: section.noise for section in sections}
-    return {"machine": machine, "noise": noises, "rows": rows}
+    return {"machine": machine, "sizes": sizes, "noise": noises, "rows": rows}
 
 
 def changes(before: dict[str, Any], now: dict[str, Any]) -> Iterator[tuple[str, float]]:
@@ -184,13 +184,17 @@ def changes(before: dict[str, Any], now: dict[str, Any]) -> Iterator[tuple[str, 
                 yield f"{name} × {of}", ratio / earlier[of] - 1
 
 
-def against(path: Path, now: dict[str, Any]) -> bool:
-    """Print what moved since the run in `path`; whether all of it stayed within bounds."""
-    moves = [*changes(json.loads(path.read_text()), now)]
+def against(path: Path, now: dict[str, Any]) -> int:
+    """Print what moved since the run in `path`; 1 if something moved too far, 2 if they do not compare."""
+    before = json.loads(path.read_text())
+    if before["sizes"] != now["sizes"]:
+        print(f"{path} is of other sizes: {before['sizes']}")
+        return 2
+    moves = [*changes(before, now)]
     for name, moved in moves:
         mark = "  MOVED" if abs(moved) > MOVED else ""
         print(f"{moved:+7.1%}  {name}{mark}")
-    return all(abs(moved) <= MOVED for _, moved in moves)
+    return int(any(abs(moved) > MOVED for _, moved in moves))
 
 
 def _besides(row: Row, *, peer: bool) -> str:

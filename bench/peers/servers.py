@@ -1,4 +1,4 @@
-"""Prefect and dstack, each on its own SQLite: what their server takes to start, to be there, to take a run.
+"""Prefect and dstack, each on its own SQLite: what their server takes to start again, to be there, to take a run.
 
 `prefect` or `dstack` prints {start_s, memory_mib, submit_ms}.
 """
@@ -80,7 +80,9 @@ def prefect() -> dict[str, float]:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
     }
-    server = Server(["prefect", "server", "start", "--port", str(port)], env, port, "/api/health")
+    given = (["prefect", "server", "start", "--port", str(port)], env, port, "/api/health")
+    Server(*given).close()  # its database is made, its modules are compiled
+    server = Server(*given)
     try:
         memory_mib = server.memory_mib()
         flow = server.post("/api/flows/", {"name": "bench"})["id"]
@@ -98,6 +100,7 @@ def dstack() -> dict[str, float]:
     port, token = _free_port(), secrets.token_hex(16)
     env = {"HOME": str(Path.cwd()), "DO_NOT_TRACK": "1"}
     arguments = ["dstack", "server", "--port", str(port), "--host", "127.0.0.1", "--token", token]
+    Server(arguments, env, port, "/healthcheck").close()
     server = Server(arguments, env, port, "/healthcheck")
     server.headers["Authorization"] = f"Bearer {token}"
     run = {

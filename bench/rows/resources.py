@@ -10,8 +10,10 @@ from bench import floors, measure, noop, peers, subject
 from bench.measure import figure
 from bench.rows.size import Size
 from bench.table import Beside, Budget, Row
+from styx.wire.agent import HEARTBEAT_S
 
 SETTLE_S: Final = 3.0  # what an agent and a pool do at first is done
+ALONE_S: Final = 5.0
 IDLE_S: Final = 20.0  # four heartbeats of every agent
 
 
@@ -68,12 +70,11 @@ def idle_agents(size: Size) -> Iterator[Row]:
     with subject.styx(agents=0) as styx:
         time.sleep(SETTLE_S)
         before_mib = measure.pss_mib(styx.server_pids)
+        alone = _busy(styx, ALONE_S)
         with noop.fleet(styx.url, agents=size.idle):
             time.sleep(SETTLE_S)
             grown_mib = measure.pss_mib(styx.server_pids) - before_mib
-            before_s, started = measure.cpu_s(styx.server_pids), time.perf_counter()
-            time.sleep(IDLE_S)
-            used = (measure.cpu_s(styx.server_pids) - before_s) / (time.perf_counter() - started)
+            used = _busy(styx, IDLE_S)
     part = size.idle / 1_000
     yield Row(
         "memory", f"{size.idle:,} connected idle agents: server grown by", "MiB",
@@ -82,8 +83,16 @@ def idle_agents(size: Size) -> Iterator[Row]:
     )  # fmt: skip
     yield Row(
         "cpu", "… CPU of the server, of a core", "%", figure([100 * used]), Budget(5 * part),
-        note=f"{1e6 * used / size.idle * 5:,.0f} µs a heartbeat",
+        note=f"{100 * alone:.2f} % without them;"
+        f" {1e6 * HEARTBEAT_S * (used - alone) / size.idle:,.0f} µs a heartbeat",
     )  # fmt: skip
+
+
+def _busy(styx: subject.Styx, within_s: float) -> float:
+    """The part of a core that the server uses."""
+    before_s, started = measure.cpu_s(styx.server_pids), time.perf_counter()
+    time.sleep(within_s)
+    return (measure.cpu_s(styx.server_pids) - before_s) / (time.perf_counter() - started)
 
 
 def command_line(size: Size) -> Iterator[Row]:
