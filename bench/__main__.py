@@ -54,17 +54,18 @@ def main(arguments: list[str]) -> int:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     machine = _machine(size)
     print(f"{machine}\n\n{table.heading()}", flush=True)
-    sections = [
-        _measured(name, section, size)
-        for name, section in SECTIONS.items()
-        if not given.sections or name in given.sections
-    ]
-    print(f"\n{table.noise(sections)}")
+    sections: list[table.Section] = []
     found = table.raw(machine, dataclasses.asdict(size), sections)
-    if given.json:
-        given.json.write_text(json.dumps(found, indent=1))
-    if given.write:
-        table.write(given.write, table.markdown(machine, sections))
+    for name, section in SECTIONS.items():
+        if given.sections and name not in given.sections:
+            continue
+        sections.append(_measured(name, section, size))
+        found = table.raw(machine, dataclasses.asdict(size), sections)
+        if given.json:  # at once: what is cut short keeps what it has
+            given.json.write_text(json.dumps(found, indent=1))
+        if given.write:
+            table.write(given.write, table.markdown(machine, sections))
+    print(f"\n{table.noise(sections)}")
     if given.against:
         return table.against(given.against, found)
     return 1 if any(row.name == "broken" for section in sections for row in section.rows) else 0

@@ -23,6 +23,7 @@ from bench import measure, peers
 STYX: Final = (sys.executable, "-m", "styx")
 START_S: Final = 60.0
 ANSWER_S: Final = 600.0  # a million tasks in one request take their time
+KEPT_S: Final = 2.0  # the server keeps an idle connection for longer, but not much
 STOP_S: Final = 120.0
 FINISHED: Final = {"succeeded", "failed", "cancelled", "skipped", "lost"}
 
@@ -129,6 +130,7 @@ class Client:
 
     def __init__(self, port: int) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=ANSWER_S)
+        self._used_at = time.monotonic()
 
     def get(self, path: str) -> Any:
         return self._send("GET", path, None)
@@ -141,9 +143,12 @@ class Client:
 
     def _send(self, method: str, path: str, body: bytes | None) -> Any:
         headers = {} if body is None else {"Content-Type": "application/json"}
+        if time.monotonic() - self._used_at > KEPT_S:
+            self._connection.close()  # the next request opens it anew
         self._connection.request(method, path, body, headers)
         answer = self._connection.getresponse()
         text = answer.read()
+        self._used_at = time.monotonic()
         if answer.status >= 300:
             raise RuntimeError(f"{method} {path}: {answer.status} {text[:300]!r}")
         return json.loads(text)

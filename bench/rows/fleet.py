@@ -13,7 +13,6 @@ from bench.table import Budget, Row
 from styx.wire.agent import HEARTBEAT_S
 
 RAMP_S: Final = 300.0
-WATCH_S: Final = 25.0  # five heartbeats of each agent
 LOOK_S: Final = 0.2
 PATHS: Final = ("/api/v1/agents", "/api/v1/jobs?limit=20", "/api/v1/tasks?limit=50")
 
@@ -22,7 +21,7 @@ def running(size: Size) -> Iterator[Row]:
     slots = -(-size.running // size.agents)
     with subject.styx(agents=size.agents, cpus=slots) as styx:
         job, ramp_s = _start(styx, size.running)
-        late_s, taken_s = _watch(styx)
+        late_s, taken_s = _watch(styx, size.watch_s)
         counts = styx.client.get(f"/api/v1/jobs/{job}")["counts"]
         memory_mib = measure.pss_mib(styx.server_pids)
         agents_mib = measure.pss_mib(styx.link_pids) / size.agents
@@ -64,7 +63,7 @@ def _start(styx: subject.Styx, tasks: int) -> tuple[str, float]:
     return job, time.perf_counter() - started
 
 
-def _watch(styx: subject.Styx) -> tuple[list[float], list[float]]:
+def _watch(styx: subject.Styx, watch_s: float) -> tuple[list[float], list[float]]:
     """By how much heartbeats were late, and what answers took.
 
     An agent's silence grows until it is heard again: what it had grown to, above the period, was late.
@@ -72,7 +71,7 @@ def _watch(styx: subject.Styx) -> tuple[list[float], list[float]]:
     late_s: list[float] = []
     taken_s: list[float] = []
     silent_s: dict[str, float] = {}
-    until = time.perf_counter() + WATCH_S
+    until = time.perf_counter() + watch_s
     while time.perf_counter() < until:
         for path in PATHS:
             started = time.perf_counter()
@@ -81,7 +80,7 @@ def _watch(styx: subject.Styx) -> tuple[list[float], list[float]]:
             if path == PATHS[0]:
                 for agent in answer:
                     now_s = agent["last_seen_s"]
-                    now_s = WATCH_S if now_s is None else now_s
+                    now_s = watch_s if now_s is None else now_s
                     before_s = silent_s.get(agent["id"], 0.0)
                     if now_s < before_s:
                         late_s.append(max(0.0, before_s - HEARTBEAT_S))

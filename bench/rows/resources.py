@@ -14,7 +14,6 @@ from styx.wire.agent import HEARTBEAT_S
 
 SETTLE_S: Final = 3.0  # what an agent and a pool do at first is done
 ALONE_S: Final = 5.0
-IDLE_S: Final = 20.0  # four heartbeats of every agent
 
 
 def memory(size: Size) -> Iterator[Row]:
@@ -74,7 +73,7 @@ def idle_agents(size: Size) -> Iterator[Row]:
         with noop.fleet(styx.url, agents=size.idle):
             time.sleep(SETTLE_S)
             grown_mib = measure.pss_mib(styx.server_pids) - before_mib
-            used = _busy(styx, IDLE_S)
+            used = _busy(styx, size.watch_s)
     part = size.idle / 1_000
     yield Row(
         "memory", f"{size.idle:,} connected idle agents: server grown by", "MiB",

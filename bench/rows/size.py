@@ -14,6 +14,7 @@ class Size:
     agents: int = 20  # that run them
     fan: int = 2_000  # between one and one
     idle: int = 1_000  # connected agents with nothing to do
+    watch_s: int = 25  # of what is looked at for a while: five heartbeats
     log_mib: int = 200  # below what an agent keeps of one task: 256
 
 
@@ -27,5 +28,6 @@ QUICK = Size(
     agents=4,
     fan=200,
     idle=100,
+    watch_s=10,
     log_mib=32,
 )
