@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import select
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -42,12 +41,12 @@ def python_start_s(times: int) -> float:
     return median_s(times, lambda: subprocess.run([sys.executable, "-c", "pass"], check=True))
 
 
-def commit_s(url: str, times: int) -> float:
-    """One row and its commit by asyncpg, prepared, on one connection to the same database."""
-    return asyncio.run(_commit_s(url, times))
+def commits_s(url: str, times: int) -> list[float]:
+    """Each of so many rows with its commit by asyncpg, prepared, on one connection to the same database."""
+    return asyncio.run(_commits_s(url, times))
 
 
-async def _commit_s(url: str, times: int) -> float:
+async def _commits_s(url: str, times: int) -> list[float]:
     connection = await asyncpg.connect(url)
     try:
         await connection.execute("CREATE TABLE bench_floor (id bigint PRIMARY KEY, body text)")
@@ -57,7 +56,7 @@ async def _commit_s(url: str, times: int) -> float:
             started = time.perf_counter()
             await insert.fetch(number, "x" * 200)
             taken.append(time.perf_counter() - started)
-        return statistics.median(taken)
+        return taken
     finally:
         await connection.execute("DROP TABLE IF EXISTS bench_floor")
         await connection.close()

@@ -59,15 +59,15 @@ class Styx:
             time.sleep(0.01)
 
     def close(self) -> None:
-        """The supervisor leaves by itself, a while after its agent."""
+        """The supervisors would leave by themselves, a while after their agents; tasks would go on."""
         self.client.close()
-        supervisors = self._supervisors()
+        left = measure.family(self._supervisors())
         for process in self.agents:
             process.send_signal(signal.SIGTERM)
         for process in (*self.agents, self.server):
             process.send_signal(signal.SIGTERM)
             process.wait(STOP_S)
-        for pid in supervisors:
+        for pid in left:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 

@@ -57,8 +57,6 @@ def use(directory: Path | None) -> None:
 
 def missing(name: str) -> str:
     """Why it cannot be had; "" if it can."""
-    if _in is None:
-        return "left out"
     if name == "slurm":
         absent = [p for p in ("slurmctld", "slurmd", "munged", "sbatch") if not shutil.which(p)]
         if absent:
@@ -84,7 +82,7 @@ def each(
 ) -> tuple[Beside, ...]:
     """Median wall time of every peer that can do it."""
     besides: list[Beside] = []
-    for name, can in CAN.items():
+    for name, can in CAN.items() if _in else ():
         if what in can:
             read = run(what, name, tasks, slots, times, where)
             if isinstance(read, str):
@@ -102,7 +100,7 @@ def submits(times: int, where: Where) -> tuple[Beside, ...]:
 
 def costs(what: str, tasks: int, slots: int, where: Where) -> dict[str, Cost | str]:
     found: dict[str, Cost | str] = {}
-    for name, can in CAN.items():
+    for name, can in CAN.items() if _in else ():
         if what in can:
             read = run(what, name, tasks, slots, 1, where)
             found[NAMES[name]] = read if isinstance(read, str) else read[0]
@@ -131,7 +129,7 @@ def idle(what: str) -> tuple[Beside, ...]:
             missing=read if isinstance(read, str) else "not measured",
             peer=True,
         )
-        for name in ("prefect", "dstack")
+        for name in (("prefect", "dstack") if _in else ())
     )
 
 

@@ -151,7 +151,7 @@ def test_a_peer_that_is_not_there_says_how_to_get_it(
     assert beside.value is None
     assert beside.missing == "not installed: `python -m bench peers --install DIR`"
     monkeypatch.setattr(peers, "_in", None)
-    assert peers.missing("hyperqueue") == "left out"
+    assert peers.each("chain", 1, 1, 1, peers.Where("", 0)) == peers.idle("start_s") == ()
 
 
 def test_a_run_of_the_agent_that_runs_nothing(tmp_path: Path) -> None:
