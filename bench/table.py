@@ -6,7 +6,7 @@ are of figures from the same run on the same machine, so that the machine cancel
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -58,7 +58,6 @@ class Row:
     budget: Budget | None = None
     beside: tuple[Beside, ...] = ()
     note: str = ""
-    raw: dict[str, float] = field(default_factory=dict[str, float])
 
     def verdicts(self) -> Iterator[bool]:
         """One for each budget that can be judged."""
@@ -166,13 +165,12 @@ def raw(machine: str, sizes: dict[str, int], sections: list[Section]) -> dict[st
             "ratios": row.ratios(),
             "met": row.met,
             "note": row.note,
-            "raw": row.raw,
         }
         for section in sections
         for row in section.rows
     }
-    noises = {section.name: section.noise for section in sections}
-    return {"machine": machine, "sizes": sizes, "noise": noises, "rows": rows}
+    took = {s.name: {"took_s": s.took_s, "noise": s.noise} for s in sections}
+    return {"machine": machine, "sizes": sizes, "sections": took, "rows": rows}
 
 
 def changes(before: dict[str, Any], now: dict[str, Any]) -> Iterator[tuple[str, float]]:

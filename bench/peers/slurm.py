@@ -19,6 +19,7 @@ from bench.measure import Cost, cost
 
 START_S: Final = 30.0
 LOOK_S: Final = 0.0005
+LOOK_RARELY_S: Final = 0.1
 CONFIGURATION: Final = """
 ClusterName=bench
 SlurmctldHost={host}(127.0.0.1)
@@ -72,6 +73,7 @@ def cluster(folder: Path, slots: int) -> Iterator[None]:
             time.sleep(0.5)  # the next one gives up where it cannot reach this one
         _until_idle()
         yield
+        _until_over()
     finally:
         for daemon in reversed(daemons):
             daemon.terminate()
@@ -97,15 +99,21 @@ def _submit(*arguments: str) -> None:
 
 def _until_idle() -> None:
     started = time.perf_counter()
-    while True:
-        seen = subprocess.run(
-            ["sinfo", "--noheader", "--format=%T"], check=False, capture_output=True, text=True
-        )
-        if seen.stdout.strip() == "idle":
-            return
+    while (state := _said("sinfo", "--noheader", "--format=%T")) != "idle":
         if time.perf_counter() - started > START_S:
-            sys.exit(f"its node is not idle: {(seen.stdout or seen.stderr).strip()}")
-        time.sleep(0.1)
+            sys.exit(f"its node is not idle, but {state or 'unknown'}")
+        time.sleep(LOOK_RARELY_S)
+
+
+def _until_over() -> None:
+    """A step that cannot report its end to a controller that has gone waits for it for ever."""
+    while _said("squeue", "--noheader", "--states=RUNNING,COMPLETING"):
+        time.sleep(LOOK_RARELY_S)
+
+
+def _said(*program: str) -> str:
+    done = subprocess.run(program, check=False, capture_output=True, text=True)
+    return done.stdout.strip()
 
 
 def _free_port() -> int:
