@@ -70,10 +70,12 @@ def idle_agents(size: Size) -> Iterator[Row]:
         time.sleep(SETTLE_S)
         before_mib = measure.pss_mib(styx.server_pids)
         alone = _busy(styx, ALONE_S)
-        with noop.fleet(styx.url, agents=size.idle):
+        with noop.fleet(styx.url, agents=size.idle) as fleet:
             time.sleep(SETTLE_S)
             grown_mib = measure.pss_mib(styx.server_pids) - before_mib
+            fleet.done()  # who came too early, and had to come again, is not counted
             used = _busy(styx, size.watch_s)
+            lost = fleet.done().reconnects
     part = size.idle / 1_000
     yield Row(
         "memory", f"{size.idle:,} connected idle agents: server grown by", "MiB",
@@ -83,7 +85,8 @@ def idle_agents(size: Size) -> Iterator[Row]:
     yield Row(
         "cpu", "… CPU of the server, of a core", "%", figure([100 * used]), Budget(5 * part),
         note=f"{100 * alone:.2f} % without them;"
-        f" {1e6 * HEARTBEAT_S * (used - alone) / size.idle:,.0f} µs a heartbeat",
+        f" {1e6 * HEARTBEAT_S * (used - alone) / size.idle:,.0f} µs a heartbeat;"
+        f" {lost} sessions lost",
     )  # fmt: skip
 
 

@@ -256,9 +256,11 @@ def _until(fleet: noop.Fleet, tasks: int) -> None:
     """Until so many more are over. Raises: RuntimeError, once nothing has moved for a minute."""
     over, moved_at = 0, time.monotonic()
     while over < tasks:
-        done = fleet.done().tasks
-        over += done
-        if done:
+        done = fleet.done()
+        if done.reconnects:
+            raise RuntimeError(f"the server ended {done.reconnects} sessions of its agents")
+        over += done.tasks
+        if done.tasks:
             moved_at = time.monotonic()
         elif time.monotonic() - moved_at > STUCK_S:
             raise RuntimeError(f"{over:,} of {tasks:,} tasks are over, and nothing moves")
