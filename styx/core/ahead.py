@@ -1,26 +1,37 @@
 """Work that an agent is given beyond its room, so that no room of it stands idle for a round trip.
 
 The agent starts it in the order in which it came, as room comes free, and gives back what has waited for
-too long there (`Reason.AGENT_BUSY`). Only tasks of a class whose tasks are over in a moment are given so:
-whoever comes after them waits for `AHEAD_MS` at most. And while somebody waits for the agent whose class is
-not of that kind, nothing is: the room that comes free is theirs.
+too long there (`Reason.AGENT_BUSY`). Only tasks of a class whose tasks are over in a moment are given so,
+and only to an agent where something has just ended: whoever comes after them waits for `AHEAD_MS` at most.
+And while somebody waits for the agent whose class is not of that kind, nothing is: the room that comes
+free is theirs.
 """
 
 import heapq
-from typing import Final
+from datetime import timedelta
+from typing import Final, NamedTuple
 
 from styx.core import match
 from styx.core.agent import Agent
+from styx.core.attempt import TERMINAL
 from styx.core.draft import Draft
 from styx.core.ids import AgentId
 from styx.core.policy import BUSY_MS
 from styx.core.queue import ClassKey
-from styx.core.room import Room
 from styx.core.spec import Requirements
 from styx.core.task import Task
 
 AHEAD_MS: Final = 100.0  # of work that waits at an agent, as far as one can tell beforehand
+LONG: Final = timedelta(
+    seconds=1.0
+)  # what an agent has had for so long keeps its room for longer yet
 OTHERS: Final = 16  # classes that are asked whether they want an agent; with more, all is theirs
+
+
+class _Taker(NamedTuple):
+    agent_id: AgentId  # first: between two that are laden alike it decides
+    agent: Agent
+    share: float  # of its cpus, which is not kept for long
 
 
 class Ahead:
@@ -30,11 +41,10 @@ class Ahead:
         self._draft = draft
         self._looked_at = looked_at
         self._others: list[Requirements] | None = None  # of classes that wait, and may not go ahead
-        self._pools: dict[
-            ClassKey, list[tuple[float, AgentId]]
-        ] = {}  # heaps: the least laden first
+        # Heaps: the least laden first.
+        self._pools: dict[ClassKey, list[tuple[float, _Taker]]] = {}
 
-    def choose(self, key: ClassKey, task: Task, *, freed_only: bool) -> AgentId | None:
+    def choose(self, key: ClassKey, task: Task) -> AgentId | None:
         """Whom to give a task for which nobody has room; None: it waits here."""
         others = self._waiting()
         pace_ms = self._draft.world.paces.get(key)
@@ -43,31 +53,57 @@ class Ahead:
             return None
         pool = self._pools.get(key)
         if pool is None:
-            pool = self._pools[key] = self._pool(key.requirements, freed_only=freed_only)
+            pool = self._pools[key] = self._pool(key.requirements)
         while pool:
-            _, agent_id = heapq.heappop(pool)
-            agent = self._draft.agent(agent_id)
-            assert agent is not None
-            room = self._draft.room(agent_id)
-            if not self._wanted(agent) and _takes(agent, room, key.requirements, pace_ms):
-                share = key.requirements.cpus_milli / agent.capacity.cpus_milli
-                laden = _load(agent, room, key.requirements) + share
-                heapq.heappush(pool, (laden, agent_id))
-                return agent_id
+            _, taker = heapq.heappop(pool)
+            agent = taker.agent
+            if not self._wanted(agent) and self._takes(taker, key.requirements, pace_ms):
+                laden = self._rounds(taker, key.requirements, 1)
+                heapq.heappush(pool, (laden, taker))
+                return agent.id
         return None
 
-    def _pool(self, wanted: Requirements, *, freed_only: bool) -> list[tuple[float, AgentId]]:
-        draft = self._draft
-        pool = [
-            (_load(agent, draft.room(agent_id), wanted), agent_id)
-            for agent_id in (draft.freed if freed_only else draft.world.rooms)
-            if (agent := draft.agent(agent_id)) is not None
-            and agent.capacity.ahead
-            and match.takes_work(agent)
-            and match.why_never(wanted, agent) is None
-        ]
+    def _pool(self, wanted: Requirements) -> list[tuple[float, _Taker]]:
+        pool: list[tuple[float, _Taker]] = []
+        for agent_id in self._draft.freed:
+            agent = self._draft.agent(agent_id)
+            if agent is None or not agent.capacity.ahead or not match.takes_work(agent):
+                continue
+            cpus_milli = agent.capacity.cpus_milli - self._kept_for_long(agent)
+            if cpus_milli > 0 and match.why_never(wanted, agent) is None:
+                taker = _Taker(agent_id, agent, cpus_milli / agent.capacity.cpus_milli)
+                pool.append((self._rounds(taker, wanted, 0), taker))
         heapq.heapify(pool)
         return pool
+
+    def _kept_for_long(self, agent: Agent) -> int:
+        """Thousandths of a core. Of what it has been given the oldest comes first, and ends the search."""
+        draft, kept = self._draft, 0
+        for key in draft.world.attempts_of(agent.id):
+            attempt, holding = draft.attempt(key), draft.world.holdings.get(key)
+            if attempt is None or holding is None or attempt.state in TERMINAL:
+                continue
+            if attempt.assigned_at > draft.now - LONG:
+                break
+            kept += holding.requirements.cpus_milli
+        return kept
+
+    def _takes(self, taker: _Taker, wanted: Requirements, pace_ms: float) -> bool:
+        """Whether one more does not make too many of them, nor too long a wait."""
+        _, cpus, memory = self._draft.room(taker.agent_id).shortage(wanted)
+        waiting = max(cpus / wanted.cpus_milli, memory / wanted.memory_bytes if memory else 0.0)
+        if waiting > taker.agent.capacity.ahead:
+            return False
+        return self._rounds(taker, wanted, 0) * pace_ms <= AHEAD_MS
+
+    def _rounds(self, taker: _Taker, wanted: Requirements, more: int) -> float:
+        """How many times all that comes free there must do so, until one more has started, after `more`."""
+        have = taker.agent.capacity
+        _, cpus, memory = self._draft.room(taker.agent_id).shortage(wanted)
+        cpus += more * wanted.cpus_milli
+        memory += more * wanted.memory_bytes if memory else 0
+        rounds = max(cpus / have.cpus_milli, memory / have.memory_bytes if memory else 0.0)
+        return rounds / taker.share
 
     def _waiting(self) -> list[Requirements]:
         """Also those that were stuck before this turn, and that nothing in it gave a reason to look at."""
@@ -92,17 +128,3 @@ def _brief(key: ClassKey, pace_ms: float) -> bool:
     wanted = key.requirements
     plain = key.num_nodes == 1 and wanted.cpus_milli and not wanted.gpus and not wanted.disk_bytes
     return bool(plain) and pace_ms <= AHEAD_MS
-
-
-def _takes(agent: Agent, room: Room, wanted: Requirements, pace_ms: float) -> bool:
-    """Whether one more does not make too many of them, nor too long a wait."""
-    _, cpus, memory = room.shortage(wanted)
-    waiting = max(cpus / wanted.cpus_milli, memory / wanted.memory_bytes if memory else 0.0)
-    return waiting <= agent.capacity.ahead and _load(agent, room, wanted) * pace_ms <= AHEAD_MS
-
-
-def _load(agent: Agent, room: Room, wanted: Requirements) -> float:
-    """How many times all that the agent has must come free until one more has started."""
-    _, cpus, memory = room.shortage(wanted)
-    have = agent.capacity
-    return max(cpus / have.cpus_milli, memory / have.memory_bytes if memory else 0.0)

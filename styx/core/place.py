@@ -119,7 +119,7 @@ def place(draft: Draft) -> None:
         agents = None if line.full else _choose(line, task, guard)
         if agents is None:
             draft.delta.hints.stuck[line.key] = line.full = True
-            beyond = ahead.choose(line.key, task, freed_only=line.was_stuck)
+            beyond = ahead.choose(line.key, task)
             if beyond is None:
                 guard.add(line.key, task)
                 continue
