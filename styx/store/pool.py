@@ -16,6 +16,8 @@ from styx.errors import SetupError, StaleWrite, StoreUnavailable, WriteRefused
 from styx.store.breaker import Breaker
 
 CONNECT_S: Final = 5.0
+STARTING_S: Final = 60.0  # for a database that recovers; who starts us asks for no more patience
+STARTING_LOOK_S: Final = 0.2
 CLOSE_S: Final = 1.0
 ACQUIRE_S: Final = 2.0  # how long we wait for one of our own connections
 MARGIN_S: Final = 2.0  # how much later than the server we give up on a statement ourselves
@@ -104,9 +106,19 @@ WRITE_SETTINGS: Final = {
 
 
 async def connect(url: str) -> Connection:
-    """One connection, for looking at a database before it is used. Raises: SetupError."""
+    """One connection, for looking at a database before it is used; one that is starting up, as after a
+    crash, is waited for. Raises: SetupError.
+    """
+    loop = asyncio.get_running_loop()
+    given_up_s = loop.time() + STARTING_S
     try:
-        return cast("Connection", await _driver.connect(url, timeout=CONNECT_S))
+        while True:
+            try:
+                return cast("Connection", await _driver.connect(url, timeout=CONNECT_S))
+            except asyncpg.CannotConnectNowError:
+                if loop.time() >= given_up_s:
+                    raise
+            await asyncio.sleep(STARTING_LOOK_S)
     except (*_LOST, asyncpg.PostgresError, ValueError) as error:
         raise SetupError(
             f"the database does not let us in: {error or type(error).__name__}",

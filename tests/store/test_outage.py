@@ -11,7 +11,7 @@ import asyncpg
 import psutil
 import pytest
 
-from styx.errors import StoreUnavailable
+from styx.errors import SetupError, StoreUnavailable
 from styx.store import breaker, pool
 from styx.store.embedded import EmbeddedPostgres
 from styx.store.postgres import Database
@@ -53,6 +53,35 @@ async def own(tmp_path: Path) -> AsyncIterator[Own]:
     postgres = Own(tmp_path)
     yield postgres
     await postgres.stop()
+
+
+def refusal(state: str, words: str) -> bytes:
+    """An ErrorResponse of Postgres's protocol, 3.0."""
+    fields = b"".join(
+        f"{kind}{text}\0".encode()
+        for kind, text in zip("SCM", ("FATAL", state, words), strict=True)
+    )
+    return b"E" + (len(fields) + 5).to_bytes(4, "big") + fields + b"\0"
+
+
+async def test_a_database_that_is_starting_up_is_waited_for():
+    answers = [refusal("57P03", "the database system is starting up")] * 2
+    answers.append(refusal("3D000", "so it has started, and lacks this database"))
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if int.from_bytes(await reader.readexactly(4), "big") == 8:  # whether it speaks TLS
+            await reader.readexactly(4)
+            writer.write(b"N")
+            await reader.readexactly(4)
+        writer.write(answers.pop(0))
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(SetupError, match="so it has started"):
+            await pool.connect(f"postgresql://styx@127.0.0.1:{port}/styx")
+    assert not answers
 
 
 async def unavailable(action: Awaitable[Any]) -> StoreUnavailable:
