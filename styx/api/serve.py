@@ -4,13 +4,14 @@ import asyncio
 import logging
 import resource
 import socket
+from contextlib import suppress
 from typing import Any, Final, Protocol, cast
 
 import hypercorn.asyncio
 import hypercorn.asyncio.run
 import hypercorn.config
 from hypercorn.asyncio.tcp_server import TCPServer
-from hypercorn.events import Event, Updated
+from hypercorn.events import Closed, Event, RawData, Updated
 
 from styx.api import limits
 from styx.api.asgi import Application
@@ -21,6 +22,7 @@ BACKLOG: Final = 4_096  # connections not yet accepted; hypercorn's 100 drops a 
 KEEP_ALIVE_S: Final = 75.0  # also bounds an unfinished head; longer than the 60 s of common proxies
 HEAD_BYTES: Final = 32 << 10  # of an unfinished one; of a whole one see `gate`
 REQUESTS_PER_CONNECTION: Final = 1 << 30  # hypercorn closes after 1,000, under the client's feet
+WRITE_BYTES: Final = 16 << 10  # and so many are not kept back
 HEADROOM: Final = 64  # descriptors that no connection may take: for the database and stored logs
 CANCEL_S: Final = 0.5  # after the graceful time, for what hypercorn itself has to put away
 
@@ -35,9 +37,17 @@ class _Connection(TCPServer):
     """One that is closed as soon as its client has: hypercorn itself keeps the descriptor of a connection
     that has ended until it would have been too idle, and few clients a second were too many.
 
+    What is sent in one go is written in one go: hypercorn writes an answer's head, body and end each for
+    itself, and each wakes the client.
+
     One that would take a descriptor which the server itself needs is closed at once; one whose client does
     not say who it is, soon.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._unwritten: list[bytes] = []
+        self._unwritten_bytes = 0
 
     async def run(self) -> None:
         transport = self.writer.transport
@@ -57,9 +67,31 @@ class _Connection(TCPServer):
         await self.idle_task.stop()
 
     async def protocol_send(self, event: Event) -> None:
-        if isinstance(event, Updated) and event.idle and self.reader.at_eof():
+        if isinstance(event, RawData):
+            if not self._unwritten:
+                asyncio.get_running_loop().call_soon(self._write)
+            self._unwritten.append(event.data)
+            self._unwritten_bytes += len(event.data)
+            waits = self.writer.transport.get_write_buffer_size() > 0
+            if self._unwritten_bytes < WRITE_BYTES and not waits:
+                return
+            event = RawData(self._taken())  # and wait until the client has taken enough of it
+        elif isinstance(event, Closed):
+            self._write()
+        elif isinstance(event, Updated) and event.idle and self.reader.at_eof():
             return
         await super().protocol_send(event)
+
+    def _write(self) -> None:
+        if data := self._taken():
+            with suppress(ConnectionError, RuntimeError):  # reading says that it has gone
+                self.writer.write(data)
+
+    def _taken(self) -> bytes:
+        data = b"".join(self._unwritten)
+        self._unwritten.clear()
+        self._unwritten_bytes = 0
+        return data
 
 
 def _spare(descriptor: int) -> bool:

@@ -323,8 +323,8 @@ class Invariants:
     def _rejected(self, attempt: Attempt) -> None:
         """Who rejects time and again is drained (D-5). Counted here: what is clearly apart."""
         agent, now = self._tables.agents[attempt.agent_id], self._simulation.now()
-        stale = attempt.exit is not None and attempt.exit.reason is Reason.STALE_ASSIGN
-        if attempt.stop_reason is not StopReason.NONE or stale:
+        excused = attempt.reason in {Reason.STALE_ASSIGN, Reason.AGENT_BUSY}
+        if attempt.stop_reason is not StopReason.NONE or excused:
             return
         times = self.rejected_at.setdefault(agent.id, [])
         if agent.rejects <= 1:  # somebody has looked at it, or it is long ago
