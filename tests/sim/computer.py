@@ -143,7 +143,7 @@ class Computer:
         data = (b"%08x\n" % (number + size) * (size // 9 + 1))[:size]
         with open(path, "ab", buffering=0) as file:
             file.write(data)
-        self._ledger.wrote(key, stream, data)
+        self._ledger.wrote(self._name, key, stream, data)
         self._on_write(path.rpartition("/")[2])
 
 

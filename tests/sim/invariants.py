@@ -170,8 +170,9 @@ class Invariants:
                 self.fail("D-3", f"task {new.name} failed fast, and is said to be {new.reason}")
         if new.state is TaskState.SUCCEEDED:
             for rank in range(new.spec.num_nodes):
-                run = self._ledger.runs.get(AttemptKey(new.id, new.attempt, rank))
-                if run is None or run.runs or run.code != 0:
+                key = AttemptKey(new.id, new.attempt, rank)
+                run = self._ledger.runs.get(key)
+                if run is None or (0, None) not in self._ends(self._tables.attempts[key], run):
                     self.fail("I-3", f"task {new.name} succeeded, its process did not: {run}")
         if new.user_failures > new.spec.retries + 1:
             self.fail("I-14", f"task {new.name} failed {new.user_failures} times")
@@ -260,9 +261,12 @@ class Invariants:
 
     def _ends(self, attempt: Attempt, run: Run) -> list[tuple[int | None, int | None]]:
         """Of an agent whose disk was copied both copies may have run it: either's end is a real one."""
-        copied = self._name(attempt) in self.cloned
-        runs = self._ledger.of_task[attempt.task_id] if copied else [run]
-        return [(r.code, r.signal) for r in runs if r.key == attempt.key]
+        return [(r.code, r.signal) for r in self._runs(attempt, run)]
+
+    def _runs(self, attempt: Attempt, run: Run) -> list[Run]:
+        if self._name(attempt) not in self.cloned:
+            return [run]
+        return [r for r in self._ledger.of_task[attempt.task_id] if r.key == attempt.key]
 
     def _became(self, attempt: Attempt) -> None:
         run = self._ledger.runs.get(attempt.key)
@@ -276,7 +280,7 @@ class Invariants:
                 self.fail("I-7", f"{attempt.key} is said never to have started, and did")
             case AttemptState.RUNNING if run is None:
                 self.fail("I-3", f"{attempt.key} is said to run, and was never started")
-            case AttemptState.SUCCEEDED if run is None or run.runs or run.code != 0:
+            case AttemptState.SUCCEEDED if run is None or (0, None) not in self._ends(attempt, run):
                 self.fail("I-3", f"{attempt.key} is said to have succeeded: {run}")
             case AttemptState.LOST:
                 self._lost(attempt)
@@ -416,7 +420,10 @@ class Invariants:
         if isinstance(what, Gap):
             if what.why != "spool_cap" or run is None or 2 * self._spooled(run) < self.spool_cap:
                 self.fail("I-6", f"{key}: {what}")
-        elif run is None or bytes(run.wrote[number][start : start + len(what)]) != what:
+        elif run is None or all(
+            bytes(r.wrote[number][start : start + len(what)]) != what
+            for r in self._runs(self._tables.attempts[key], run)
+        ):
             self.fail("I-6", f"{key}: at {start} of stream {number}, {len(what)} bytes differ")
         self._simulation.note("log", key.n, number, start)
 

@@ -49,14 +49,20 @@ class Ledger:
         signal: int | None = None,
     ) -> None:
         """Its process is gone: by itself (`code`), by a `signal`, or with its machine (neither)."""
-        run = self.runs[the_key(key)]
-        if run.machine == machine and run.runs:
-            run.ended_at, run.code, run.signal = at, code, signal
-            del self.running[run.key]
-            self.on_ended(run)
+        key = the_key(key)
+        for run in self.of_task[
+            key.task_id
+        ]:  # where a disk was copied, two machines may have run it
+            if run.key == key and run.machine == machine and run.runs:
+                run.ended_at, run.code, run.signal = at, code, signal
+                if self.running.get(key) is run:
+                    del self.running[key]
+                self.on_ended(run)
 
-    def wrote(self, key: AttemptKey | str, stream: int, data: bytes) -> None:
-        self.runs[the_key(key)].wrote[stream] += data
+    def wrote(self, machine: str, key: AttemptKey | str, stream: int, data: bytes) -> None:
+        key = the_key(key)
+        runs = [r for r in self.of_task[key.task_id] if r.key == key and r.machine == machine]
+        runs[-1].wrote[stream] += data
 
     def killed(self, key: AttemptKey | str, at: float, why: str = "") -> None:
         """A signal was sent to it, whoever sent it."""

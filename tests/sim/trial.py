@@ -281,6 +281,8 @@ class Trial:
         self.simulation.after(LOOK_EVERY_S, self._look)
         now = self.simulation.now()
         for run in self.ledger.running.values():
+            if run.machine in self.invariants.cloned:
+                continue  # whoever has the identity of the two is told; the other cannot be
             attempt = self.tables.attempts.get(run.key)
             over = attempt is not None and (
                 attempt.state in attempts.TERMINAL
