@@ -169,7 +169,9 @@ MEMORY: Final = Measure(
 GPUS: Final = Measure(
     "styx_capacity_gpus", "gauge", "GPUs of all agents that are not gone.", (), True
 )
-HELD_CPUS: Final = Measure("styx_held_cpus", "gauge", "CPUs that live attempts hold.", (), True)
+HELD_CPUS: Final = Measure(
+    "styx_held_cpus", "gauge", "CPUs that live attempts hold, or wait for at their agent.", (), True
+)
 HELD_MEMORY: Final = Measure(
     "styx_held_memory_bytes", "gauge", "Memory that live attempts hold.", (), True
 )

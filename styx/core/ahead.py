@@ -22,9 +22,7 @@ from styx.core.spec import Requirements
 from styx.core.task import Task
 
 AHEAD_MS: Final = 100.0  # of work that waits at an agent, as far as one can tell beforehand
-LONG: Final = timedelta(
-    seconds=1.0
-)  # what an agent has had for so long keeps its room for longer yet
+LONG: Final = timedelta(seconds=1.0)  # had for so long, it keeps its room for longer yet
 OTHERS: Final = 16  # classes that are asked whether they want an agent; with more, all is theirs
 
 
@@ -56,11 +54,9 @@ class Ahead:
             pool = self._pools[key] = self._pool(key.requirements)
         while pool:
             _, taker = heapq.heappop(pool)
-            agent = taker.agent
-            if not self._wanted(agent) and self._takes(taker, key.requirements, pace_ms):
-                laden = self._rounds(taker, key.requirements, 1)
-                heapq.heappush(pool, (laden, taker))
-                return agent.id
+            if not self._wanted(taker.agent) and self._takes(taker, key.requirements, pace_ms):
+                heapq.heappush(pool, (self._rounds(taker, key.requirements, 1), taker))
+                return taker.agent_id
         return None
 
     def _pool(self, wanted: Requirements) -> list[tuple[float, _Taker]]:

@@ -278,7 +278,7 @@ class Lane:
 
     async def _take(self) -> Connection:
         idle, self._idle = self._idle, None
-        if idle is not None and not idle.is_closed():
+        if idle is not None and _lives(idle):
             return idle
         connection = await self._pool.acquire()
         if idle is not None:
@@ -290,3 +290,10 @@ class Lane:
         idle, self._idle = self._idle, None
         if idle is not None:
             await self._pool.release(idle)
+
+
+def _lives(connection: Connection) -> bool:
+    try:
+        return not connection.is_closed()
+    except asyncpg.InterfaceError:  # it ended, and the pool has taken it back
+        return False

@@ -232,3 +232,15 @@ async def test_a_read_only_database_serves_readers(own: Own):
     await operator.close()
     await works(database)
     await database.close()
+
+
+async def test_a_lane_keeps_one_connection_and_lends_another_beside_it(database: Database):
+    lane = database.log_writer
+    async with lane.using() as first, lane.using() as second:
+        assert first is not second
+    async with lane.using() as kept:
+        assert kept is second
+    kept.terminate()
+    async with lane.using() as fresh:  # at once: nobody is told that the old one is gone
+        assert fresh is not kept
+        assert await fresh.fetchval("SELECT 1") == 1
