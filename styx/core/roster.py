@@ -163,8 +163,10 @@ def voided(draft: Draft, event: AttemptVoided) -> None:
     passed_s = (draft.now - since).total_seconds() if since else policy.REJECTS_WINDOW_S
     if passed_s >= policy.REJECTS_WINDOW_S:
         draft.put_agent(replace(agent, rejects=1, rejects_since=draft.now))
-    elif passed_s >= agent.rejects:  # at most one a second
-        agent = replace(agent, rejects=agent.rejects + 1)
+    elif passed_s >= agent.rejects or passed_s < 0:  # at most one a second
+        # The clock of another leader may be behind: counted from there, lest all wait until it has caught up.
+        first = min(since or draft.now, draft.now)
+        agent = replace(agent, rejects=agent.rejects + 1, rejects_since=first)
         _wish(draft, agent, drain=agent.drain or agent.rejects >= policy.REJECTS_ALLOWED)
 
 

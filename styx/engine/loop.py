@@ -80,6 +80,7 @@ class Engine:
             reserve_after_s=scheduler.reserve_after_s,
         )
         self._inbox: deque[_Posted] = deque()
+        self._together = 0  # facts at its head that no turn may part, however many
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
         self._bulk = bulk.Bulk(store, self.clock, self.policy, self._wake)
@@ -202,7 +203,8 @@ class Engine:
                 self._wake.clear()
                 await _within(self._lease.left_s, self._wake)
                 continue
-            size = min(len(self._inbox), TURN_EVENTS)
+            size = min(len(self._inbox), max(self._together, TURN_EVENTS))
+            self._together = 0
             batch = [self._inbox.popleft() for _ in range(size)]
             try:
                 await self._turn(batch)
@@ -305,6 +307,7 @@ class Engine:
         loop = asyncio.get_running_loop()
         found = self._detector.look(self.world.agents, self.monotonic())
         self._inbox.extend((fact, loop.create_future()) for fact in found)
+        self._together = len(self._inbox)
 
     def _fail_inbox(self, error: StoreUnavailable) -> None:
         _fail(list(self._inbox), error)

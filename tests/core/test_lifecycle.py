@@ -134,6 +134,20 @@ def test_who_rejects_time_and_again_gets_no_more_work_until_somebody_looks():
     assert d.world.agents[AgentId("a1")].rejects == 1
 
 
+def test_a_leader_whose_clock_is_behind_counts_rejects_as_well():
+    d = Desk()
+    d.join()
+    (task,) = d.submit(a_task())
+    for _ in range(2):
+        reject(d, task)
+        d.wait(2)
+    d.now -= timedelta(seconds=500)
+    for _ in range(3):
+        reject(d, task)
+        d.wait(3)
+    assert d.world.agents[AgentId("a1")].drain
+
+
 def test_rejects_that_have_one_cause_or_are_far_apart_drain_nobody():
     d = Desk()
     d.join(capacity=a_capacity(8))

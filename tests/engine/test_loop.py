@@ -7,11 +7,15 @@ import pytest
 
 from styx.config import Scheduler
 from styx.core import event as ev
+from styx.core.agent import AgentState, Capacity
+from styx.core.ids import AgentId
 from styx.core.spec import TaskSpec
 from styx.core.task import Reason, TaskState
 from styx.engine import loop
+from styx.engine.links import Link
 from styx.engine.loop import Engine
 from styx.errors import LimitReached, StaleWrite, StoreUnavailable, WriteRefused
+from styx.kit import uuid7
 from styx.store.embedded import EmbeddedPostgres
 from styx.store.postgres import Database
 from tests.support.engines import Gate, a_submit, log_files, running, until, within
@@ -179,6 +183,26 @@ async def test_a_new_server_goes_on_where_the_last_one_fell(database: Database, 
         assert engine.world.tasks == before
 
 
+async def test_a_new_server_knows_who_is_away_before_it_places_anything(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    logs = log_files(database, tmp_path)
+    async with running(database, logs) as engine:
+        for _ in range(4):
+            agent_id = await joined(engine)
+            assert engine.world.agents[agent_id].state is AgentState.READY
+    monkeypatch.setattr(loop, "TURN_EVENTS", 2)
+    successor = await Engine.open(database, logs, scheduler=Scheduler())
+    assert len(successor.world.agents) == 4
+    asked = successor.submit(a_submit())
+    async with asyncio.TaskGroup() as group:
+        group.create_task(successor.run())
+        await within(asked)
+        states = {agent.state for agent in successor.world.agents.values()}
+        assert (states, successor.world.attempts) == ({AgentState.DISCONNECTED}, {})
+        successor.stop()
+
+
 async def test_heartbeats_count_only_while_the_lease_surely_holds(
     database: Database, tmp_path: Path
 ):
@@ -188,3 +212,17 @@ async def test_heartbeats_count_only_while_the_lease_surely_holds(
     assert engine.leading
     now_s += 8.0
     assert not engine.leading
+
+
+async def joined(engine: Engine) -> AgentId:
+    """An agent with a link to this server, in step with it and idle."""
+    agent_id = AgentId(uuid7.new())
+    room = Capacity(cpus_milli=4_000, memory_bytes=1 << 33, disk_bytes=1 << 33)
+    link = Link(engine.monotonic())
+    link.agent_id = agent_id
+    engine.links.attach(link)
+    hello = ev.AgentConnected(agent_id, agent_id, "store", "boot", "0", "10.0.0.1", room, {})
+    link.session = (await within(engine.post(hello))).session
+    await within(engine.post(ev.AgentSynced(agent_id, link.session, ())))
+    link.synced = True
+    return agent_id

@@ -9,7 +9,7 @@ from styx.core import agent as agents
 from styx.core import attempt as attempts
 from styx.core import job as jobs
 from styx.core import task as tasks
-from styx.core.agent import AgentState
+from styx.core.agent import Agent, AgentState
 from styx.core.attempt import Attempt, AttemptState, StopReason
 from styx.core.ids import AgentId, AttemptKey, JobId, TaskId
 from styx.core.job import Job, JobState
@@ -103,8 +103,8 @@ class Invariants:
         said: list[str] = []
         self._leaving = {
             new.id
-            for table, _, new in writes
-            if table is rows.AGENTS and new.state is AgentState.GONE
+            for table, old, new in writes
+            if table is rows.AGENTS and _declared_gone(old, new)
         }
         for table, old, new in writes:
             said.append(f"{table.name[:2]}:{new.version}:{new.state.value}")
@@ -118,8 +118,9 @@ class Invariants:
                     self._job(new)
                 case _:
                     self._move(agents.NEXT, old, new)
-                    if new.state is AgentState.GONE:
+                    if new.id in self._leaving:
                         self.given_up.add(original(new.name))
+                    if new.state is AgentState.GONE:
                         self._gone_at[new.id] = self._simulation.now()
                     else:
                         self._gone_at.pop(new.id, None)
@@ -327,7 +328,8 @@ class Invariants:
     def _rejected(self, attempt: Attempt) -> None:
         """Who rejects time and again is drained (D-5). Counted here: what is clearly apart."""
         agent, now = self._tables.agents[attempt.agent_id], self._simulation.now()
-        excused = attempt.reason in {Reason.STALE_ASSIGN, Reason.AGENT_BUSY}
+        # Without a reason: it never came there, as the agent's next sync shows.
+        excused = attempt.reason in {Reason.STALE_ASSIGN, Reason.AGENT_BUSY, Reason.NONE}
         if attempt.stop_reason is not StopReason.NONE or excused:
             return
         times = self.rejected_at.setdefault(agent.id, [])
@@ -342,7 +344,7 @@ class Invariants:
         if attempt.state in {AttemptState.LOST, AttemptState.REJECTED} or attempt.exit is None:
             return
         gone = self._tables.agents[attempt.agent_id].state is AgentState.GONE
-        if gone or self._name(attempt) in self.forgetful:
+        if gone or attempt.agent_id in self._leaving or self._name(attempt) in self.forgetful:
             return  # nobody waits for what may never return
         run = self._ledger.runs.get(attempt.key)
         for stream in (1, 2):
@@ -530,6 +532,13 @@ class Invariants:
 def original(name: str) -> str:
     """The agent that a machine claims to be."""
     return name.removesuffix(CLONE)
+
+
+def _declared_gone(old: Agent | None, new: Agent) -> bool:
+    """It may be back within the same turn: but what declares it lost ends a session, and a new one begins."""
+    if old is None or old.state is AgentState.GONE:
+        return False
+    return new.state is AgentState.GONE or new.session > old.session + 1
 
 
 def _cut_off(attempt: Attempt) -> bool:
