@@ -305,25 +305,20 @@ class Invariants:
             # With a new disk an agent is a stranger, and heard as such.
             if name not in self.forgetful and now - since < 0.98 * self._lost_after_s:
                 self.fail("L-2", f"{attempt.key} lost after {now - since:.1f} s of silence")
-            if self.most_are_silent(SILENT_S):
-                self.fail("R-22", f"{attempt.key} lost while most agents are silent")
         elif name not in self.forgetful and (
             attempt.reason is not Reason.STATE_LOST or name not in self.crashed
         ):
             self.fail("L-2", f"{attempt.key} lost for no reason: {attempt.reason}")
 
-    def most_are_silent(self, seconds: float) -> bool:
-        """When the brake must hold: three or more agents, and most of them."""
+    def judged(self, agent_id: AgentId) -> None:
+        """The leader takes an agent for lost, and is about to write it down: not while the brake must hold,
+        which is when three or more agents, and most of them, are silent.
+        """
         now = self._simulation.now()
-        known = [
-            agent
-            for agent in self._tables.agents.values()
-            if agent.state is not AgentState.GONE or agent.id in self._leaving
-        ]
-        silent = sum(
-            now - self.heard_at.get(original(agent.name), 0.0) > seconds for agent in known
-        )
-        return silent >= BRAKE_AGENTS and 2 * silent > len(known)
+        known = [a for a in self._tables.agents.values() if a.state is not AgentState.GONE]
+        silent = sum(now - self.heard_at.get(original(a.name), 0.0) > SILENT_S for a in known)
+        if silent >= BRAKE_AGENTS and 2 * silent > len(known):
+            self.fail("R-22", f"{agent_id} is taken for lost while most agents are silent")
 
     def _rejected(self, attempt: Attempt) -> None:
         """Who rejects time and again is drained (D-5). Counted here: what is clearly apart."""

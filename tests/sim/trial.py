@@ -9,7 +9,7 @@ import shutil
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -20,7 +20,7 @@ import structlog
 from styx.agent import proc
 from styx.agent import session as agent_session
 from styx.config import Scheduler
-from styx.core import ahead
+from styx.core import ahead, event
 from styx.core import attempt as attempts
 from styx.core import task as tasks
 from styx.core.agent import AgentState, Capacity
@@ -29,6 +29,7 @@ from styx.core.ids import AgentId, AttemptKey
 from styx.core.job import JobState
 from styx.core.world import World
 from styx.engine import admission, links, loop, replica, streams
+from styx.engine.detector import Detector
 from styx.engine.links import Link
 from styx.engine.loop import Engine
 from styx.kit import uuid7
@@ -262,9 +263,19 @@ class Trial:
 
     def grants(self, agent_id: AgentId) -> None:
         """The server that runs acknowledges a heartbeat: its agent may go on for a lease."""
+        self.invariants.granted(self._running_server().holder, agent_id)
+
+    def judges(self, found: Sequence[event.Event]) -> None:
+        """What the server that runs makes of the silence of agents. One that is deposed may say anything."""
+        engine = self._running_server().engine
+        if engine is not None and engine.store.term == self.tables.term:
+            for fact in found:
+                if isinstance(fact, event.AgentLost):
+                    self.invariants.judged(fact.agent_id)
+
+    def _running_server(self) -> Server:
         process = running_process()
-        server = next(server for server in self.servers if server.process is process)
-        self.invariants.granted(server.holder, agent_id)
+        return next(server for server in self.servers if server.process is process)
 
     # --- now and then -------------------------------------------------------------------------
 
@@ -377,6 +388,7 @@ def _patched(plan: Plan, trial: Trial) -> Generator[None]:
             mock.patch.object(sys.modules[Machine.__module__], "SPOOL_BYTES", plan.spool_bytes)
         )
         stack.enter_context(mock.patch.object(Link, "send", _watched(trial, Link.send)))
+        stack.enter_context(mock.patch.object(Detector, "look", _judging(trial, Detector.look)))
         if plan.tiny:
             for module, name, value in (
                 (loop, "TURN_EVENTS", 3),
@@ -401,6 +413,15 @@ def _watched(trial: Trial, send: Callable[[Link, wire.FromServer], None]) -> obj
         send(self, message)
 
     return watched
+
+
+def _judging(trial: Trial, look: Callable[..., list[event.Event]]) -> object:
+    def judging(self: Detector, *seen: Any) -> list[event.Event]:
+        found = look(self, *seen)
+        trial.judges(found)
+        return found
+
+    return judging
 
 
 def _now() -> float:
