@@ -86,7 +86,7 @@ class Ahead:
 
     def _takes(self, taker: _Taker, wanted: Requirements, pace_ms: float) -> bool:
         """Whether one more does not make too many of them, nor too long a wait."""
-        _, cpus, memory = self._draft.room(taker.agent_id).shortage(wanted)
+        cpus, memory = self._shortage(taker.agent_id, wanted)
         waiting = max(cpus / wanted.cpus_milli, memory / wanted.memory_bytes if memory else 0.0)
         if waiting > taker.agent.capacity.ahead:
             return False
@@ -95,11 +95,16 @@ class Ahead:
     def _rounds(self, taker: _Taker, wanted: Requirements, more: int) -> float:
         """How many times all that comes free there must do so, until one more has started, after `more`."""
         have = taker.agent.capacity
-        _, cpus, memory = self._draft.room(taker.agent_id).shortage(wanted)
+        cpus, memory = self._shortage(taker.agent_id, wanted)
         cpus += more * wanted.cpus_milli
         memory += more * wanted.memory_bytes if memory else 0
         rounds = max(cpus / have.cpus_milli, memory / have.memory_bytes if memory else 0.0)
         return rounds / taker.share
+
+    def _shortage(self, agent_id: AgentId, wanted: Requirements) -> tuple[int, int]:
+        """Thousandths of a core, and bytes. Who wants no memory waits for none, though others went ahead."""
+        _, cpus, memory = self._draft.room(agent_id).shortage(wanted)
+        return cpus, memory if wanted.memory_bytes else 0
 
     def _waiting(self) -> list[Requirements]:
         """Also those that were stuck before this turn, and that nothing in it gave a reason to look at."""

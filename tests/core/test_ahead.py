@@ -5,7 +5,9 @@ import msgspec
 from styx.core import event as ev
 from styx.core.attempt import TERMINAL, Exit
 from styx.core.explain import hindrances
+from styx.core.ids import AgentId
 from styx.core.policy import Policy, pace_ms
+from styx.core.spec import Requirements
 from styx.core.task import Reason
 from tests.support.desk import Desk, a_capacity, a_task
 
@@ -46,6 +48,20 @@ def test_each_that_ends_makes_place_for_one_more():
     for done, task in enumerate(tasks[:12], start=1):
         desk.exit(task, ran_ms=2)
         assert held(desk, "a1") == min(8, 20 - done)
+
+
+def test_who_wants_no_memory_goes_ahead_though_others_have_taken_more_than_there_is():
+    desk = Desk()
+    an_agent(desk, memory_gib=2, ahead=20)
+    known(desk, ran_ms=1)
+    hungry = Requirements(cpus_milli=1_000, memory_bytes=1 << 30)
+    tasks = submit(desk, 12, ran_ms=1, requirements=hungry)
+    assert desk.world.rooms[AgentId("a1")].memory_bytes < 0
+    given = held(desk, "a1")
+    plain = desk.submit(a_task("plain", array_count=4))
+    desk.exit(tasks[0], ran_ms=1)
+    assert held(desk, "a1") > given
+    assert any(a.task_id in plain for a in desk.attempts.values())
 
 
 def test_where_nothing_ends_nothing_is_given_ahead():
