@@ -35,7 +35,7 @@ from styx.engine.loop import utc_now
 from styx.engine.replica import Replica
 from styx.engine.spans import OFF, Spans
 from styx.errors import SetupError, StyxError
-from styx.kit import console, parent, supervise
+from styx.kit import console, cycles, parent, supervise
 from styx.kit.clock import boot_s
 from styx.kit.lag import Lag
 from styx.sdk import address
@@ -105,6 +105,7 @@ async def _serve(config: Config, listener: socket.socket, *, with_agent: bool) -
             if private is not None:
                 children.append(supervise.start(group, "postgres", private.keep))
             await settled.wait()  # who comes earlier waits in the listener's backlog
+            cycles.look_seldom()
             serving = supervise.start(
                 group,
                 "http",

@@ -9,6 +9,7 @@ import msgspec
 from styx import config as configuration
 from styx.cli import commands, exits, local, main, options, render, talk
 from styx.cli.render import Column
+from styx.kit import cycles
 from styx.sdk.address import LocalServer
 
 
@@ -42,6 +43,7 @@ def serve(host: str | None, port: int | None, with_agent: bool, config_file: Pat
     if config_file:
         configuration.pass_on(config_file)
     loaded = configuration.load({"server.host": ("--host", host), "server.port": ("--port", port)})
+    cycles.look_not()
     return main.load(commands.SERVE)(loaded.config, with_agent=with_agent)
 
 
