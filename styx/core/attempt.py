@@ -82,9 +82,7 @@ class Exit(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
-    task_id: TaskId
-    n: int
-    rank: int = 0
+    key: AttemptKey
     agent_id: AgentId
     state: AttemptState = AttemptState.ASSIGNED
     reason: Reason = Reason.NONE
@@ -100,5 +98,13 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     version: int = 0
 
     @property
-    def key(self) -> AttemptKey:
-        return AttemptKey(self.task_id, self.n, self.rank)
+    def task_id(self) -> TaskId:
+        return self.key.task_id
+
+    @property
+    def n(self) -> int:
+        return self.key.n
+
+    @property
+    def rank(self) -> int:
+        return self.key.rank

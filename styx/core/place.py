@@ -20,7 +20,7 @@ from styx.core import match
 from styx.core.ahead import Ahead
 from styx.core.attempt import Attempt
 from styx.core.draft import Draft
-from styx.core.ids import AgentId
+from styx.core.ids import AgentId, AttemptKey
 from styx.core.queue import ClassKey, Place, in_order, place_of
 from styx.core.shelves import TIGHTEST, Fit
 from styx.core.spec import Requirements
@@ -148,9 +148,7 @@ def assign(draft: Draft, task: Task, agents: list[AgentId]) -> None:
     for rank, agent_id in enumerate(agents):
         draft.put_attempt(
             Attempt(
-                task_id=task.id,
-                n=task.attempt + 1,
-                rank=rank,
+                key=AttemptKey(task.id, task.attempt + 1, rank),
                 agent_id=agent_id,
                 assigned_at=draft.now,
             )

@@ -8,7 +8,7 @@ import msgspec
 
 from styx.core.agent import Agent, AgentState, Capacity
 from styx.core.attempt import Attempt, AttemptState, Exit, StopReason
-from styx.core.ids import SpecId, TaskId
+from styx.core.ids import AttemptKey, SpecId, TaskId
 from styx.core.job import Job, JobState
 from styx.core.spec import On, OnFailure, TaskSpec
 from styx.core.task import Edge, Reason, Task, TaskState
@@ -269,9 +269,7 @@ def task(row: Row, of: Shared) -> Task:
 def attempt(row: Row) -> Attempt:
     ended = row["exit"]
     return Attempt(
-        task_id=row["task_id"],
-        n=row["n"],
-        rank=row["rank"],
+        key=AttemptKey(row["task_id"], row["n"], row["rank"]),
         agent_id=row["agent_id"],
         state=_attempt_state[row["state"]],
         reason=_reason[row["reason"]],

@@ -9,6 +9,7 @@ Three priorities per session, in strict order: control (everything else), `assig
 """
 
 from collections.abc import Iterable
+from types import GenericAlias
 from typing import Annotated, Any, Final, TypeVar, get_args
 
 import msgspec
@@ -303,7 +304,8 @@ class _Codec:
     """Reads the frames of one direction."""
 
     def __init__(self, messages: Any) -> None:
-        self.frame = msgspec.msgpack.Decoder(list[messages])
+        many: Any = GenericAlias(list, messages)
+        self.frame: msgspec.msgpack.Decoder[list[Any]] = msgspec.msgpack.Decoder(many)
         self.message = msgspec.msgpack.Decoder(messages)
         self.tags = {message.__struct_config__.tag for message in get_args(messages)}
 

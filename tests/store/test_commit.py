@@ -10,6 +10,7 @@ from hypothesis import strategies as some
 
 from styx.core.agent import Agent, Capacity, Gpu
 from styx.core.attempt import Attempt, AttemptState, Exit
+from styx.core.ids import AttemptKey
 from styx.core.job import Job, JobState
 from styx.core.spec import On, TaskSpec
 from styx.core.task import Task, TaskState
@@ -54,7 +55,7 @@ def anything(struct: type[Any], **given: some.SearchStrategy[Any]) -> some.Searc
         datetime | None: some.none() | MOMENTS,
         dict[str, str]: some.dictionaries(TEXT, TEXT, max_size=3),
     }
-    ids = {"id", "job_id", "agent_id", "task_id"}
+    ids = {"id", "job_id", "agent_id"}
     fields = {
         field.name: some.builds(made.new_id)
         if field.name in ids
@@ -75,6 +76,7 @@ SPECS = some.builds(
     array_count=some.none() | COUNT,
 )
 EDGES = some.lists(some.tuples(some.builds(made.new_id), some.sampled_from(On)), max_size=4)
+KEYS = some.builds(AttemptKey, some.builds(made.new_id), some.just(1), COUNT)
 EXITS = some.builds(
     Exit, code=some.none() | COUNT, signal=some.none(), detail=ANY_TEXT, cpu_ms=some.none() | COUNT
 )
@@ -97,7 +99,7 @@ async def test_a_task_comes_back_as_it_was(database: Database, task: Task, edges
 
 
 @PROPERTY
-@given(attempt=anything(Attempt, n=some.just(1), exit=some.none() | EXITS))
+@given(attempt=anything(Attempt, key=KEYS, exit=some.none() | EXITS))
 async def test_an_attempt_comes_back_as_it_was(database: Database, attempt: Attempt):
     await database.commit(made.delta(attempt))
     assert await database.query.attempts(attempt.task_id) == [attempt]

@@ -55,7 +55,8 @@ def array(of: Job, width: int, its: TaskSpec | None = None, **fields: Any) -> li
 
 
 def attempt(of: Task, n: int = 1, **fields: Any) -> Attempt:
-    base = {"task_id": of.id, "n": n, "agent_id": new_id(), "assigned_at": NOW, "version": 1}
+    key = AttemptKey(TaskId(of.id), n, fields.pop("rank", 0))
+    base = {"key": key, "agent_id": new_id(), "assigned_at": NOW, "version": 1}
     return Attempt(**{**base, **fields})
 
 
@@ -105,7 +106,7 @@ def delta(*rows: Job | Task | Attempt | Agent | Sequence[Task]) -> Delta:
                 if row.version == 1 and row.id == row.spec_id:
                     made.specs[SpecId(row.id)] = row.spec
             case Attempt():
-                made.attempts[AttemptKey(row.task_id, row.n, row.rank)] = row
+                made.attempts[row.key] = row
             case Agent():
                 made.agents[row.id] = row
             case _:
