@@ -43,8 +43,8 @@ class Policy(msgspec.Struct, frozen=True):
     retry_base_s: float = 10.0
     retry_cap_s: float = 600.0
     reserve_after_s: float = 30.0
-    placements_per_turn: int = 5_000  # about 50 ms of deciding
-    settlements_per_turn: int = 5_000
+    placements_per_turn: int = 1_000  # some 40 ms of deciding
+    settlements_per_turn: int = 5_000  # as much
 
 
 class Verdict(msgspec.Struct, frozen=True):

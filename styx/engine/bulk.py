@@ -18,7 +18,7 @@ from styx.core.world import World
 from styx.engine.ports import Store
 from styx.errors import LimitReached, StaleWrite, StoreUnavailable, StyxError, WriteRefused
 
-TASKS: Final = 5_000  # a turn of so many takes a tenth of a second
+TASKS: Final = 2_000  # a turn of so many takes some 70 ms
 LIMIT: Final = 32  # submissions that wait; full is LimitReached, not memory
 
 Waiter = asyncio.Future[event.Answer]

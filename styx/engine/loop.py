@@ -33,7 +33,7 @@ from styx.kit.clock import BEGINNING, Steady
 from styx.wire import agent as wire
 
 INBOX_LIMIT: Final = 10_000  # events; full is LimitReached, not memory
-TURN_EVENTS: Final = 2_000  # bounds the time in which nothing else of the process runs
+TURN_EVENTS: Final = 500  # bounds the time in which nothing else of the process runs: some 40 ms
 RELOAD_BASE_S: Final = 0.2
 RELOAD_CAP_S: Final = 2.0  # seconds that a database may be back before it is noticed
 
