@@ -64,8 +64,10 @@ class Custody:
 
     def stop(self, attempt: stop.Attempt, grace: float, reason: str = "") -> None:
         self._reap(attempt)  # if it has ended by itself, that is its true result
-        attempt.stop(self._kernel.now(), grace, reason)
-        self._arm(attempt)
+        now = self._kernel.now()
+        attempt.stop(now, grace, reason)
+        if attempt.exit is None and attempt.stage == stop.STOPPING:
+            self._check_limits(attempt, now)
 
     def attend(self, descriptor: int) -> bool:
         """True if it was one of our pidfds that became readable: its process has ended."""
@@ -127,21 +129,28 @@ class Custody:
             attempt = self.live.get(key)
             if attempt is None or attempt.exit is not None or attempt.due != due:
                 continue  # it has ended, or was armed anew since
-            if attempt.stage == stop.STOPPING:
-                attempt.kill(now)
-                self._unswept[key] = attempt
-            elif attempt.stage == stop.RUNNING:
+            if attempt.stage != stop.KILLING:
                 self._check_limits(attempt, now)
 
     def _check_limits(self, attempt: stop.Attempt, now: float) -> None:
-        lease_end = self._journal.lease - attempt.grace if attempt.exclusive else NEVER
-        if now >= attempt.timeout_at:
+        """Let it go on, ask it to end, or end it.
+
+        Past the lease the server may run it elsewhere, and two must never overlap.
+        """
+        lease_end = self._journal.lease if attempt.exclusive else NEVER
+        stopping = attempt.stage == stop.STOPPING
+        if stopping and now >= min(attempt.stop_by, lease_end):
+            attempt.kill(now)
+            self._unswept[attempt.key] = attempt
+        elif stopping:
+            attempt.due = min(attempt.stop_by, lease_end)
+            self._arm(attempt)
+        elif now >= attempt.timeout_at:
             self.stop(attempt, attempt.grace, "timeout")
-        elif now >= lease_end:
-            # Past the lease the server may run it elsewhere, and two must never overlap.
+        elif now >= lease_end - attempt.grace:
             self.stop(attempt, attempt.grace, "agent_silent")
         else:
-            attempt.due = min(attempt.timeout_at, lease_end)
+            attempt.due = min(attempt.timeout_at, lease_end - attempt.grace)
             self._arm(attempt)
 
     def _deserted(self) -> list[int]:

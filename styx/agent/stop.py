@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from styx.agent.ports import Kernel
 
 RUNNING: Final = "running"
-STOPPING: Final = "stopping"  # the polite signal is sent; `due` is the end of its grace
+STOPPING: Final = "stopping"  # the polite signal is sent; `stop_by` is the end of its grace
 KILLING: Final = "killing"  # SIGKILL is sent; swept until nothing is left
 
 EMPTY_SWEEPS: Final = 2  # a process that forks while it is looked for may be missed once
@@ -55,6 +55,7 @@ class Attempt:
         "reason",
         "signalled",
         "stage",
+        "stop_by",
         "sweeps",
         "timeout_at",
         "unkillable",
@@ -76,6 +77,7 @@ class Attempt:
         self.adopted = adopted  # not our child: its exit status goes to somebody else
         self.stage = RUNNING
         self.due = self.timeout_at
+        self.stop_by = float("inf")
         self.signalled = False
         self.reason = ""  # why the supervisor itself stopped it
         self.exit: dict[str, Any] | None = None  # set once the main process is gone
@@ -87,18 +89,19 @@ class Attempt:
         self.unkillable: bool = claim.get("unkillable", False)  # and the operator has been told
 
     def stop(self, now: float, grace: float, reason: str = "") -> None:
-        """Ask it to end within `grace` seconds. Again with less grace: the earlier end counts."""
+        """Ask it to end within `grace` seconds, and no later than its timeout would have made it end.
+
+        Again with less grace: the earlier end counts.
+        """
         if self.exit is not None or self.stage == KILLING:
             return
+        self.stop_by = min(self.stop_by, now + grace, max(now, self.timeout_at) + self.grace)
         if self.stage == RUNNING:
             self.reason = reason
             self.stage = STOPPING
-            self.due = now + grace
             self.signal(signal.SIGTERM if grace > 0 else signal.SIGKILL)
             self.signal(signal.SIGCONT)  # a stopped process hears nothing
             self.signalled = True
-        else:
-            self.due = min(self.due, now + grace)
 
     def kill(self, now: float) -> None:
         self.stage = KILLING

@@ -231,11 +231,13 @@ def _absent(draft: Draft, attempt: Attempt, *, restored: bool) -> None:
 
 
 def _lose_unless_resendable(draft: Draft, attempt: Attempt) -> None:
+    """Whether it has begun, the directory would have said that is gone. The rest may run twice."""
     task = draft.task(attempt.task_id)
     resendable = (
         attempt.state is AttemptState.ASSIGNED
         and task is not None
         and task.spec.delivery is Delivery.AT_LEAST_ONCE
+        and not task.spec.exclusive
     )
     if not resendable:
         lifecycle.lose(draft, attempt, Reason.AGENT_REPLACED)

@@ -165,6 +165,35 @@ def test_a_timeout_grants_its_grace_and_then_kills(sup: Supervised) -> None:
     assert sup.out("k") == b"late\n"
 
 
+def test_a_stop_with_a_long_grace_does_not_outlast_the_timeout(sup: Supervised) -> None:
+    stubborn = "trap '' TERM; echo ready; while :; do sleep 0.05; done"
+    sup.sh("k", stubborn, timeout=0.6, grace=0.3)
+    until(lambda: sup.out("k") == b"ready\n")
+    sup.stop("k", grace=1000)
+    end = sup.end("k")
+    assert end["signal"] == signal.SIGKILL
+    assert 800 <= end["ran_ms"] < 20_000
+
+
+def test_a_stop_with_a_long_grace_does_not_outlast_the_lease(sup: Supervised) -> None:
+    sup.send(do="lease", until=proc.now() + 1000)
+    sup.sh("k", "trap '' TERM; echo ready; while :; do sleep 0.05; done", exclusive=True, grace=0.1)
+    until(lambda: sup.out("k") == b"ready\n")
+    sup.send(do="lease", until=proc.now() + 0.3)
+    sup.stop("k", grace=1000)
+    assert sup.end("k")["signal"] == signal.SIGKILL
+
+
+def test_a_lease_that_is_renewed_grants_the_rest_of_a_grace(sup: Supervised) -> None:
+    sup.send(do="lease", until=proc.now() + 1000)
+    sup.sh("k", "trap 'sleep 1; exit 5' TERM; echo ready; sleep 1000", exclusive=True, grace=0.1)
+    until(lambda: sup.out("k") == b"ready\n")
+    sup.send(do="lease", until=proc.now() + 0.7)
+    sup.stop("k", grace=1000)
+    sup.send(do="lease", until=proc.now() + 1000)
+    assert sup.end("k")["code"] == 5
+
+
 def test_an_exclusive_task_ends_before_its_lease_does(sup: Supervised) -> None:
     sup.send(do="lease", until=proc.now() + 1.0)
     sup.sh("k", "trap '' TERM; while :; do sleep 0.05; done", exclusive=True, grace=0.4)

@@ -106,10 +106,11 @@ def test_a_new_state_directory_means_that_what_ran_is_lost():
 
 
 @pytest.mark.parametrize(
-    ("delivery", "status"), [(Delivery.AT_LEAST_ONCE, "assigned"), (Delivery.AT_MOST_ONCE, "lost")]
+    ("fields", "status"),
+    [({}, "assigned"), ({"delivery": Delivery.AT_MOST_ONCE}, "lost"), ({"exclusive": True}, "lost")],
 )
-def test_an_assignment_is_sent_again_to_a_new_state_directory_only_at_least_once(delivery, status):
-    d, task, _ = in_state(ASSIGNED, delivery=delivery)
+def test_an_assignment_goes_to_a_new_state_directory_only_where_it_may_run_twice(fields, status):
+    d, task, _ = in_state(ASSIGNED, **fields)
     sync(d, store="s2")
     assert d.status(task) == status
 
