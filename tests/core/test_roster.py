@@ -107,7 +107,11 @@ def test_a_new_state_directory_means_that_what_ran_is_lost():
 
 @pytest.mark.parametrize(
     ("fields", "status"),
-    [({}, "assigned"), ({"delivery": Delivery.AT_MOST_ONCE}, "lost"), ({"exclusive": True}, "lost")],
+    [
+        ({}, "assigned"),
+        ({"delivery": Delivery.AT_MOST_ONCE}, "lost"),
+        ({"exclusive": True}, "lost"),
+    ],
 )
 def test_an_assignment_goes_to_a_new_state_directory_only_where_it_may_run_twice(fields, status):
     d, task, _ = in_state(ASSIGNED, **fields)
