@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Final
 
 import click
+import msgspec
 import yaml
 
 from styx.api import measures
 from styx.cli import commands
 from styx.cli import main as cli
 from styx.core import agent, attempt, instance, job, task
+from styx.file import schema
 
 ABOUT_CLI: Final = """\
 Drawn from the program by `docs/generate.py`; do not edit. Standard output is data, what Styx says goes
@@ -62,7 +64,16 @@ MACHINES: Final[dict[str, tuple[str, Mapping[StrEnum, frozenset[StrEnum]]]]] = {
 
 def pages() -> dict[str, str]:
     """File name -> text."""
-    return {"states.md": states(), "cli.md": command_line(), "metrics.md": metrics()}
+    return {
+        "states.md": states(),
+        "cli.md": command_line(),
+        "metrics.md": metrics(),
+        "schema/task-file.json": json_schema(),
+    }
+
+
+def json_schema() -> str:
+    return msgspec.json.format(msgspec.json.encode(schema.schema()), indent=2).decode() + "\n"
 
 
 def states() -> str:

@@ -24,7 +24,7 @@ from styx.api.route import (
     reply,
     visit,
 )
-from styx.core import event, form
+from styx.core import event, form, model
 from styx.core.ids import JobId, TaskId
 from styx.core.job import TERMINAL, Job, JobState
 from styx.core.task import TaskState
@@ -61,7 +61,7 @@ class Jobs:
         status=201,
         also=REPEATED,
         headers=MAKING,
-        body=form.JobForm,
+        body=model.JobForm,
         example=EXAMPLE,
         refuses=SUBMITTING,
     )

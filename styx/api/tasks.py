@@ -23,7 +23,7 @@ from styx.api.route import (
     reply,
     visit,
 )
-from styx.core import event, form
+from styx.core import event, form, model
 from styx.core.attempt import Attempt
 from styx.core.ids import TaskId
 from styx.core.spec import JobSpec
@@ -50,7 +50,7 @@ class Tasks:
         status=201,
         also=REPEATED,
         headers=MAKING,
-        body=form.TaskForm | list[form.TaskForm],
+        body=model.TaskForm | list[model.TaskForm],
         example=EXAMPLE,
         refuses=SUBMITTING,
     )

@@ -24,6 +24,10 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "audit": ("styx.cli.audit:audit", "Who asked for what: submits, cancels, drains, agents"),
         "explain": ("styx.cli.events:explain", "Why a task is not running yet, or how it ended"),
     },
+    "Files": {
+        "validate": ("styx.cli.validate:validate", "Say what is wrong with a file of tasks"),
+        "schema": ("styx.cli.validate:schema", "Print the JSON Schema of a file of tasks"),
+    },
     "Machines": {
         "agents": ("styx.cli.agents:agents", "List agents"),
         "agent": ("styx.cli.agents:agent", "Join a server and run tasks on this machine"),

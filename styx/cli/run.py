@@ -1,16 +1,14 @@
 """`styx run`: submit one command, follow it, exit with its code."""
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import click
 
 from styx.cli import exits, follow, local, options, render, session
 from styx.core import units
 from styx.core.spec import Priority
-
-# `styx run FILE` with one of these endings is a file of tasks.
-FILES: Final = (".yaml", ".yml", ".json", ".toml")
+from styx.file.document import ENDINGS
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
@@ -52,7 +50,7 @@ def run(command: tuple[str, ...], detached: bool, idempotency_key: str | None, *
     Options come first: everything from the first word that is no option is the command, verbatim.
     One word that names a YAML, TOML or JSON file is a file of tasks.
     """
-    if len(command) == 1 and command[0].endswith(FILES) and Path(command[0]).is_file():
+    if len(command) == 1 and command[0].endswith(ENDINGS) and Path(command[0]).is_file():
         return _file(command[0], detached=detached, key=idempotency_key, given=given)
     with local.connect_or_start() as styx:
         key = idempotency_key or ""
@@ -68,6 +66,7 @@ def run(command: tuple[str, ...], detached: bool, idempotency_key: str | None, *
 
 def _file(path: str, *, detached: bool, key: str | None, given: dict[str, Any]) -> int:
     """`styx submit` is the one that reads files."""
+    env = given.pop("env")
     if extra := [f"--{name.replace('_', '-')}" for name, value in given.items() if value]:
         raise click.UsageError(f"{extra[0]} belongs into {path}: a file holds its own options")
     context = click.get_current_context()
@@ -75,7 +74,10 @@ def _file(path: str, *, detached: bool, key: str | None, given: dict[str, Any]) 
     assert isinstance(group, click.Group), "`run` is a sub-command"
     submit = group.get_command(context, "submit")
     assert submit is not None, "`submit` is one, too"
-    return context.invoke(submit, file=path, follow_tasks=not detached, idempotency_key=key)
+    follow_tasks = not detached
+    return context.invoke(
+        submit, file=path, follow_tasks=follow_tasks, idempotency_key=key, env=env
+    )
 
 
 def _document(command: tuple[str, ...], given: dict[str, Any], *, here: bool) -> dict[str, Any]:

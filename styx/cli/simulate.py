@@ -8,9 +8,10 @@ from contextlib import contextmanager
 import click
 import msgspec
 
-from styx.cli import documents, exits, render, talk
+from styx.cli import exits, render, talk
 from styx.cli.render import Column
 from styx.errors import InvalidSpec
+from styx.file import read as files
 from styx.simulate import form, report
 from styx.simulate.run import Simulation
 from styx.simulate.tally import Sample
@@ -41,7 +42,7 @@ def simulate(file: str, seed: int, output: str) -> int:
 
     Needs no server. One file and one seed give one result, but for the time that deciding took.
     """
-    document = documents.read(
+    document = files.read(
         file,
         expected="a fleet and a workload: `agents` and `workloads`",
         example="docs/simulate.md has one with every field",

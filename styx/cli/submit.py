@@ -5,8 +5,9 @@ from typing import Any, cast
 
 import click
 
-from styx.cli import documents, exits, follow, local, options, render, session
+from styx.cli import exits, files, follow, local, options, render, session
 from styx.errors import InvalidSpec
+from styx.file.job import Job
 from styx.sdk.client import Styx
 from styx.wire import http as wire
 
@@ -16,17 +17,24 @@ from styx.wire import http as wire
 @click.option("--wait", is_flag=True, help="Wait for the job, exit with its code.")
 @click.option("--follow", "follow_tasks", is_flag=True, help="Also print what its tasks print.")
 @click.option("--idempotency-key", help="Submitting the same key again gives the same job.")
+@click.option("-e", "--env", type=options.PAIR, multiple=True, help="A variable of every task.")
 @options.output
 def submit(
-    file: str, wait: bool, follow_tasks: bool, idempotency_key: str | None, output: str
+    file: str,
+    wait: bool,
+    follow_tasks: bool,
+    idempotency_key: str | None,
+    env: tuple[tuple[str, str], ...],
+    output: str,
 ) -> int:
     """Submit FILE (YAML, TOML or JSON; - is standard input) and print the job's id.
 
-    A file holds one task, or a job with `tasks`.
+    A file holds one task, or a job with `tasks`; docs/task-files.md has every field.
     """
-    document = documents.read(file)
+    loaded = files.load(file, env=dict(env))
+    session.warn(loaded.warnings)
     with local.connect_or_start() as styx:
-        job = _submit(styx, document, idempotency_key or "")
+        job = _submit(styx, loaded.job, idempotency_key or "")
         session.warn(job.warnings)
         if follow_tasks:
             return follow.job(styx, job.job_id)
@@ -40,16 +48,13 @@ def submit(
         return follow.exit_of_job(styx, job.job_id)
 
 
-def _submit(styx: Styx, document: documents.TaskFile, key: str) -> wire.JobSubmitted:
-    job, below = document.content, ""
-    if "tasks" not in job:
-        job, below = {"name": job.get("name"), "tasks": [job]}, "tasks[0]"
+def _submit(styx: Styx, given: Job, key: str) -> wire.JobSubmitted:
     if session.is_local(styx):
-        _stand_here(job["tasks"])
+        _stand_here(given.body.get("tasks"))
     try:
-        return styx.submit_job(job, key=key)
+        return styx.submit_job(given.body, key=key)
     except InvalidSpec as error:
-        raise document.located(error, below=below) from error
+        raise given.refused(error) from error
 
 
 def _stand_here(tasks: object) -> None:

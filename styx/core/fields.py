@@ -43,6 +43,8 @@ LATER: Final = {
     "capacity": "label the agents and ask for the label with `labels`",
     "max_price_usd_per_hour": "tasks run on the agents that are there, at no price",
     "any_of": "ask for what every one of the choices has",
+    "parallel": "let each ask for so much (`resources`) that no more fit at a time",
+    "schedule": "let cron submit the file",
 }
 
 _JSON_WORDS: Final = {"True": "true", "False": "false", "None": "null"}
@@ -100,6 +102,10 @@ def show(value: object) -> str:
         return "a huge number"
     written = repr(value if not isinstance(value, str) or len(value) <= 40 else value[:39] + "…")
     return _JSON_WORDS.get(written, written)
+
+
+def later(key: str) -> str:
+    return f"`{key}` comes with a later version of Styx; until then {LATER[key]}"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -327,7 +333,7 @@ def _unknown(key: object, fields: Mapping[str, Field]) -> str:
     if not isinstance(key, str):
         return "expected a field's name"
     if key in LATER:
-        return f"`{key}` comes with a later version of Styx; until then {LATER[key]}"
+        return later(key)
     return "no such key" + did_you_mean(key, fields)
 
 

@@ -1,16 +1,13 @@
-"""What a user may write, and the check that turns it into a `JobSpec`.
+"""The check that turns what a user wrote (`core.model`) into a `JobSpec`.
 
-The structs are the request models of the HTTP API and of task files: they document the fields, and
-`check_…` reads them one by one, so that an answer names every field that is wrong and what would be
+`check_…` reads the fields one by one, so that an answer names every one that is wrong and what would be
 right. Nothing here is slow enough to matter below some thousand tasks; callers give larger documents
 to a thread.
 """
 
 import graphlib
 from collections.abc import Callable, Iterable, Sequence
-from typing import Annotated, Any, Final, cast
-
-import msgspec
+from typing import Any, Final, cast
 
 from styx.core import fields, units
 from styx.core.fields import Field, Wrong
@@ -22,7 +19,6 @@ from styx.core.spec import (
     Delivery,
     JobSpec,
     Need,
-    On,
     OnFailure,
     Priority,
     TaskSpec,
@@ -37,84 +33,6 @@ _TOO_MANY_EDGES: Final = (
     f"{{:,}} edges; a job has at most {MAX_EDGES_PER_JOB:,}, and an array that waits for an array "
     "counts one for every pair: put a task between the two"
 )
-
-Word = str | int | float | bool
-
-
-def _doc(description: str, *examples: Any) -> msgspec.Meta:
-    return msgspec.Meta(description=description, examples=list(examples) or None)
-
-
-class ResourcesForm(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """What one node of the task needs."""
-
-    cpus: Annotated[float | str, _doc("Cores; fractions are allowed.", 2, 0.5, "4+")] = 1
-    memory: Annotated[float | str, _doc("GiB, or a size with a unit.", 16, "16+", "512MiB")] = 0
-    gpus: Annotated[
-        int | str | dict[str, int], _doc("A number, a model, or both.", 1, "A100", "A100:8")
-    ] = 0
-    accelerators: Annotated[int | str | dict[str, int], _doc("The same as `gpus`.", "A100:8")] = 0
-    disk: Annotated[float | str, _doc("GiB, or a size with a unit.", "100GB")] = 0
-    arch: Annotated[str, _doc("Any, unless given.", "x86_64", "arm64")] = ""
-    labels: Annotated[
-        dict[str, Word], _doc("Labels that the agent must carry.", {"zone": "a"})
-    ] = {}
-
-
-class NeedForm(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """An edge: wait until the named task of the same job has ended so."""
-
-    task: str
-    on: On = On.SUCCESS
-
-
-class ArrayForm(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """One task for each number below `count`, or for each element of `over`."""
-
-    count: int = 1
-    over: list[Word] = []
-
-
-class TaskForm(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """A command with requirements. Exactly one of `command` and `run` is given."""
-
-    name: Annotated[
-        str, msgspec.Meta(pattern=f"^{fields.NAME.pattern}$", description="From the command.")
-    ] = ""
-    command: Annotated[
-        str | list[Word], _doc("The program, executed without a shell.", "echo", ["echo", "Hello"])
-    ] = ""
-    args: Annotated[list[Word], _doc("Its arguments.", ["Hello"])] = []
-    run: Annotated[str, _doc("A shell script, instead of `command`.", "make && ./train.sh")] = ""
-    env: Annotated[dict[str, Word], _doc("Environment variables.", {"SEED": 7})] = {}
-    resources: ResourcesForm = msgspec.field(default_factory=ResourcesForm)
-    num_nodes: Annotated[int, _doc("A gang of so many agents, all or nothing.")] = 1
-    priority: Priority = Priority.NORMAL
-    needs: Annotated[list[str | NeedForm], _doc("Tasks of the same job to wait for.", ["a"])] = []
-    retries: Annotated[int, _doc("Further tries after the task's own failures.")] = 0
-    infra_retries: Annotated[int, _doc("Further tries after a machine's failures.")] = 3
-    retry_on: Annotated[list[int], _doc("Exit codes worth a retry; every one unless given.")] = []
-    timeout: Annotated[
-        float | str | None, _doc("Of one try: seconds or a duration.", 90, "1h30m")
-    ] = None
-    queue_timeout: Annotated[float | str | None, _doc("Of waiting for room.", "2h")] = None
-    grace: Annotated[float | str, _doc("Between the polite signal and the kill.", 10)] = 30
-    delivery: Delivery = Delivery.AT_LEAST_ONCE
-    exclusive: Annotated[bool, _doc("Never two tries at the same time, whatever breaks.")] = False
-    array: Annotated[
-        int | ArrayForm | None, _doc("Many tasks of one kind.", 100, {"over": ["a", "b"]})
-    ] = None
-    workdir: Annotated[str, _doc("A directory on the agent's machine.", "/srv/data")] = ""
-    labels: Annotated[dict[str, Word], _doc("For finding it again.", {"team": "vision"})] = {}
-
-
-class JobForm(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """Connected tasks: names with their tasks, or a list of tasks."""
-
-    tasks: dict[str, TaskForm] | list[TaskForm]
-    name: Annotated[str, msgspec.Meta(pattern=f"^{fields.NAME.pattern}$")] = ""
-    on_failure: OnFailure = OnFailure.SKIP_DESCENDANTS
-    labels: dict[str, Word] = {}
 
 
 def check_task(document: object) -> TaskSpec:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from styx.core import fields, form, spec, units
+from styx.core import fields, form, model, spec, units
 from styx.core.spec import Need, On, Requirements
 from styx.errors import InvalidSpec
 
@@ -96,8 +96,8 @@ def test_every_field():
 
 
 def test_the_models_document_exactly_the_fields_that_are_read():
-    assert set(form.TaskForm.__struct_fields__) == set(form.TASK)
-    assert set(form.ResourcesForm.__struct_fields__) == set(fields.RESOURCES)
+    assert set(model.TaskForm.__struct_fields__) == set(form.TASK)
+    assert set(model.ResourcesForm.__struct_fields__) == set(fields.RESOURCES)
     assert not set(fields.LATER) & (set(form.TASK) | set(fields.RESOURCES))
 
 

@@ -12,8 +12,9 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from styx.cli import documents, main
+from styx.cli import main
 from styx.errors import InvalidSpec
+from styx.file import read as files
 from styx.simulate import form, report, run
 from styx.simulate.run import Simulation
 from tests.support.site import ROOT
@@ -194,7 +195,7 @@ def test_one_seed_is_one_result_whatever_the_order_of_hashes(tmp_path: Path) -> 
         assert (done.returncode, done.stderr) == (0, "")
         found.append({k: v for k, v in json.loads(done.stdout).items() if k != "core"})
     assert found[0] == found[1]
-    other = simulated(seed=8, **documents.read(str(path)).content)
+    other = simulated(seed=8, **files.read(str(path)).content)
     assert other.makespan_s != found[0]["makespan_s"], "the seed counts"
 
 
@@ -290,7 +291,7 @@ def test_the_page_of_the_small_example(tmp_path: Path) -> None:
 
 
 def test_the_shipped_example_is_sound_and_as_large_as_it_says() -> None:
-    document = documents.read(str(ROOT / "docs" / "examples" / "simulate.toml"))
+    document = files.read(str(ROOT / "docs" / "examples" / "simulate.toml"))
     plan = form.check(document.content)
     assert sum(group.count for group in plan.agents) == 10_000
     assert sum(workload.tasks for workload in plan.workloads) == 1_000_000

@@ -1,0 +1,102 @@
+"""`styx validate` and `styx schema`: about files of tasks, without a server."""
+
+from pathlib import Path
+from typing import Final
+
+import click
+import msgspec
+
+from styx.cli import exits, files, options, render
+from styx.errors import FieldError, InvalidSpec
+from styx.file import read
+from styx.file import schema as json_schema
+from styx.file.document import ENDINGS
+
+REFUSED: Final = exits.USAGE
+
+
+class Verdict(msgspec.Struct, omit_defaults=True):
+    """What became of one file; findings begin with `FILE:LINE:COLUMN`."""
+
+    file: str
+    verdict: str  # accepted, warned, refused
+    job: str = ""
+    tasks: int = 0
+    warnings: list[str] = []
+    errors: list[FieldError] = []
+
+    @property
+    def reason(self) -> str:
+        """The first finding, and how many more there are."""
+        found = [f"{error.path}: {error.message}" for error in self.errors] or self.warnings
+        first = found[0].removeprefix(self.file).lstrip(":") if found else ""
+        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        return first.strip() + more
+
+
+COLUMNS: Final = (
+    render.Column("FILE", lambda v: v.file),
+    render.Column("VERDICT", lambda v: v.verdict),
+    render.Column("TASKS", lambda v: str(v.tasks or "–"), right=True),
+    render.Column("REASON", lambda v: v.reason, elastic=True),
+)
+
+
+@click.command()
+@click.argument("paths", metavar="FILE…", nargs=-1, required=True, type=click.Path(allow_dash=True))
+@click.option("-e", "--env", type=options.PAIR, multiple=True, help="A variable of every task.")
+@click.option("--table", is_flag=True, help="One line a file, and how many of each verdict.")
+@options.output
+def validate(
+    paths: tuple[str, ...], env: tuple[tuple[str, str], ...], table: bool, output: str
+) -> int:
+    """Say what is wrong with each FILE of tasks (- is standard input); of a directory, with all in it.
+
+    Needs no server and runs nothing. Exit code 2 if a file is refused.
+    """
+    verdicts = [judge(path, dict(env)) for given in paths for path in _files(given)]
+    if output != "table" or table:
+        render.rows(verdicts, COLUMNS, output, name=lambda v: v.file)
+    else:
+        for line in (line for verdict in verdicts for line in _lines(verdict)):
+            render.line(line)
+    if table and output == "table":
+        counts = {word: sum(v.verdict == word for v in verdicts) for word in _VERDICTS}
+        render.line(", ".join(f"{count} {word}" for word, count in counts.items()))
+    return REFUSED if any(verdict.errors for verdict in verdicts) else exits.FINE
+
+
+@click.command()
+def schema() -> None:
+    """Print the JSON Schema of a task file, for editors and checks of your own."""
+    render.value(json_schema.schema(), "json")
+
+
+def judge(path: str, env: dict[str, str]) -> Verdict:
+    name = read.STDIN_NAME if path == read.STDIN else path
+    try:
+        loaded = files.load(path, env=env)
+        spec = loaded.job.check()
+    except InvalidSpec as error:
+        errors = list(error.errors) or [FieldError(name, error.message.removeprefix(f"{name}: "))]
+        return Verdict(name, "refused", errors=errors)
+    verdict = "warned" if loaded.warnings else "accepted"
+    return Verdict(name, verdict, spec.name, spec.width, list(loaded.warnings))
+
+
+def _files(given: str) -> list[str]:
+    if given == read.STDIN or not Path(given).is_dir():
+        return [given]
+    return sorted(str(path) for path in Path(given).rglob("*") if path.suffix in ENDINGS)
+
+
+def _lines(verdict: Verdict) -> list[str]:
+    lines = [f"{error.path}: error: {error.message}" for error in verdict.errors]
+    lines += [f"{text} (warning)" for text in verdict.warnings]
+    if not verdict.errors:
+        tasks = "1 task" if verdict.tasks == 1 else f"{verdict.tasks:,} tasks"
+        lines.append(f"{verdict.file}: {verdict.verdict}: job {verdict.job}, {tasks}")
+    return lines
+
+
+_VERDICTS: Final = ("accepted", "warned", "refused")

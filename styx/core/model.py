@@ -1,0 +1,101 @@
+"""What a user may write: the request models of the HTTP API and of task files.
+
+They document the fields; `core.form` reads them.
+"""
+
+from typing import Annotated, Any
+
+import msgspec
+
+from styx.core import fields
+from styx.core.spec import Delivery, On, OnFailure, Priority
+
+Word = str | int | float | bool
+
+
+def _doc(description: str, *examples: Any) -> msgspec.Meta:
+    return msgspec.Meta(description=description, examples=list(examples) or None)
+
+
+class ResourcesForm(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """What one node of the task needs."""
+
+    cpus: Annotated[float | str, _doc("Cores; fractions are allowed.", 2, 0.5, "4+")] = 1
+    memory: Annotated[float | str, _doc("GiB, or a size with a unit.", 16, "16+", "512MiB")] = 0
+    gpus: Annotated[
+        int | str | dict[str, int], _doc("A number, a model, or both.", 1, "A100", "A100:8")
+    ] = 0
+    accelerators: Annotated[int | str | dict[str, int], _doc("The same as `gpus`.", "A100:8")] = 0
+    disk: Annotated[float | str, _doc("GiB, or a size with a unit.", "100GB")] = 0
+    arch: Annotated[str, _doc("Any, unless given.", "x86_64", "arm64")] = ""
+    labels: Annotated[
+        dict[str, Word], _doc("Labels that the agent must carry.", {"zone": "a"})
+    ] = {}
+
+
+class NeedForm(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """An edge: wait until the named task of the same job has ended so."""
+
+    task: Annotated[str, _doc("Its name.")]
+    on: Annotated[On, _doc("`done` is however it ended.")] = On.SUCCESS
+
+
+class ArrayForm(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """One task for each number below `count`, or for each element of `over`."""
+
+    count: Annotated[int, _doc("The elements are numbered from 0.", 100)] = 1
+    over: Annotated[list[Word], _doc("Its value reaches each element.", ["a", "b"])] = []
+
+
+class TaskForm(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """A command with requirements. Exactly one of `command` and `run` is given."""
+
+    name: Annotated[
+        str, msgspec.Meta(pattern=f"^{fields.NAME.pattern}$", description="From the command.")
+    ] = ""
+    command: Annotated[
+        str | list[Word], _doc("The program, executed without a shell.", "echo", ["echo", "Hello"])
+    ] = ""
+    args: Annotated[list[Word], _doc("Its arguments.", ["Hello"])] = []
+    run: Annotated[str, _doc("A shell script, instead of `command`.", "make && ./train.sh")] = ""
+    env: Annotated[dict[str, Word], _doc("Environment variables.", {"SEED": 7})] = {}
+    resources: Annotated[ResourcesForm, _doc("What one node needs.")] = msgspec.field(
+        default_factory=ResourcesForm
+    )
+    num_nodes: Annotated[int, _doc("A gang of so many agents, all or nothing.")] = 1
+    priority: Annotated[Priority, _doc("Within one, the older first.")] = Priority.NORMAL
+    needs: Annotated[
+        str | list[str | NeedForm], _doc("Tasks of the same job to wait for.", ["a"])
+    ] = []
+    retries: Annotated[int, _doc("Further tries after the task's own failures.")] = 0
+    infra_retries: Annotated[int, _doc("Further tries after a machine's failures.")] = 3
+    retry_on: Annotated[list[int], _doc("Exit codes worth a retry; every one unless given.")] = []
+    timeout: Annotated[
+        float | str | None, _doc("Of one try: seconds or a duration.", 90, "1h30m")
+    ] = None
+    queue_timeout: Annotated[float | str | None, _doc("Of waiting for room.", "2h")] = None
+    grace: Annotated[float | str, _doc("Between the polite signal and the kill.", 10)] = 30
+    delivery: Annotated[
+        Delivery, _doc("`at_most_once` is never started twice, even if its machine is lost.")
+    ] = Delivery.AT_LEAST_ONCE
+    exclusive: Annotated[bool, _doc("Never two tries at the same time, whatever breaks.")] = False
+    array: Annotated[
+        int | ArrayForm | None, _doc("Many tasks of one kind.", 100, {"over": ["a", "b"]})
+    ] = None
+    workdir: Annotated[str, _doc("A directory on the agent's machine.", "/srv/data")] = ""
+    labels: Annotated[dict[str, Word], _doc("For finding it again.", {"team": "vision"})] = {}
+
+
+class JobForm(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """Connected tasks: names with their tasks, or a list of tasks."""
+
+    tasks: Annotated[
+        dict[str, TaskForm] | list[TaskForm], _doc("Names with their tasks, or a list of tasks.")
+    ]
+    name: Annotated[
+        str, msgspec.Meta(pattern=f"^{fields.NAME.pattern}$", description="Of the job.")
+    ] = ""
+    on_failure: Annotated[OnFailure, _doc("What becomes of the others when a task fails.")] = (
+        OnFailure.SKIP_DESCENDANTS
+    )
+    labels: Annotated[dict[str, Word], _doc("Of the job, for finding it again.")] = {}

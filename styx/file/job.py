@@ -1,0 +1,130 @@
+"""The document of a task file → the body of `POST /api/v1/jobs`.
+
+One file is one job. Without `tasks` its keys are one task; with `tasks`, what is not the job's own is a
+default of every task.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, NamedTuple, cast
+
+from styx.core import fields, form, model
+from styx.core.fields import Field
+from styx.core.spec import JobSpec
+from styx.errors import FieldError, InvalidSpec
+from styx.file.document import Document, refusal
+
+OF_A_JOB: Final = frozenset(model.JobForm.__struct_fields__)
+OF_A_TASK: Final = frozenset(model.TaskForm.__struct_fields__)
+NO_DEFAULT: Final = frozenset({"needs"})  # a task that all others need cannot need itself
+MERGED: Final = frozenset(
+    {"env", "resources"}
+)  # key by key; of the rest the task's own value counts
+_ALTERNATIVES: Final = (("command", "run"), ("run", "command"), ("run", "args"))
+_ALONE: Final = "tasks[0]"
+
+
+class Job(NamedTuple):
+    """`body` is what the server takes."""
+
+    body: dict[str, Any]
+    document: Document
+
+    def check(self) -> JobSpec:
+        """Without a server. Raises: InvalidSpec, with line and column."""
+        try:
+            return form.check_job(self.body)
+        except InvalidSpec as error:
+            raise self.refused(error) from error
+
+    def refused(self, error: InvalidSpec) -> InvalidSpec:
+        """What is wrong with the body, as wrong in the file."""
+        found = [(self._written_at(field.path), field) for field in error.errors]
+        return refusal(self.document, found, error)
+
+    def _written_at(self, path: str) -> str:
+        """A default stands beside `tasks`, and a task alone has no `tasks` above it."""
+        written = cast("dict[str, Any]", self.document.content)
+        if "tasks" not in written:
+            return path.removeprefix(_ALONE).lstrip(".")
+        if path in self.document.places:
+            return path
+        places = (f"tasks.{key}." for key in _names(written["tasks"]))
+        for place in places:
+            default = path.removeprefix(place)
+            if default != path and default.partition(".")[0].partition("[")[0] in written:
+                return default
+        return path
+
+
+def of(document: Document, *, env: Mapping[str, str] | None = None) -> Job:
+    """`env` is set for every task, whatever the file says. Raises: InvalidSpec."""
+    written = cast("dict[str, Any]", document.content)
+    if "tasks" in written:
+        body = _with_defaults(document, written)
+    else:
+        body = {"name": written.get("name"), "tasks": [dict(written)]}
+    for task in _each(body["tasks"]) if env else ():
+        given: object = task.get("env") or {}
+        if isinstance(given, dict):
+            task["env"] = {**cast("dict[str, Any]", given), **(env or {})}
+    return Job(body, document)
+
+
+def _with_defaults(document: Document, written: dict[str, Any]) -> dict[str, Any]:
+    defaults = {key: value for key, value in written.items() if key not in OF_A_JOB}
+    job = {key: value for key, value in written.items() if key in OF_A_JOB}
+    if wrong := list(_no_defaults(defaults)):
+        error = InvalidSpec("", *wrong)
+        raise document.located(error)
+    tasks: Any = written["tasks"]
+    if isinstance(tasks, dict):
+        named = cast("dict[object, object]", tasks)
+        job["tasks"] = {key: _filled(task, defaults) for key, task in named.items()}
+    elif isinstance(tasks, list):
+        job["tasks"] = [_filled(task, defaults) for task in cast("list[object]", tasks)]
+    return job
+
+
+def _no_defaults(defaults: dict[str, Any]) -> Iterable[FieldError]:
+    """Of the keys beside `tasks`, what is neither a job's nor may be every task's."""
+    known = {key: Field(key, _as_it_is) for key in (OF_A_TASK | OF_A_JOB) - NO_DEFAULT}
+    for key in NO_DEFAULT & defaults.keys():
+        yield FieldError(key, "belongs to one task: every other key beside `tasks` is for all")
+    errors: list[FieldError] = []
+    others = {key: value for key, value in defaults.items() if key not in NO_DEFAULT}
+    fields.read(others, known, errors)
+    yield from errors
+
+
+def _as_it_is(value: object) -> object:
+    return value
+
+
+def _filled(task: object, defaults: dict[str, Any]) -> object:
+    if not defaults:
+        return dict(cast("dict[str, Any]", task)) if isinstance(task, dict) else task
+    if task is not None and not isinstance(task, dict):
+        return task
+    own = cast("dict[str, Any]", task or {})
+    filled = {**defaults, **{key: value for key, value in own.items() if value is not None}}
+    for given, other in _ALTERNATIVES:
+        if own.get(given) is not None and own.get(other) is None:
+            filled.pop(other, None)
+    for key in MERGED & own.keys() & defaults.keys():
+        below, above = defaults[key], own[key]
+        if isinstance(below, dict) and isinstance(above, dict):
+            filled[key] = {**below, **above}
+    return filled
+
+
+def _each(tasks: object) -> Iterable[dict[str, Any]]:
+    """The tasks that are objects: what is none is left for the check to refuse."""
+    if isinstance(tasks, dict):
+        tasks = list(cast("dict[object, object]", tasks).values())
+    for task in cast("list[object]", tasks) if isinstance(tasks, list) else ():
+        if isinstance(task, dict):
+            yield cast("dict[str, Any]", task)
+
+
+def _names(tasks: object) -> Iterable[object]:
+    return cast("dict[object, object]", tasks) if isinstance(tasks, dict) else ()
