@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from styx.agent import home, proc
+from styx.core import matrix
 from styx.core.spec import Delivery, TaskSpec
 from styx.wire import agent as wire
 
@@ -74,9 +75,12 @@ def environment(
     if assign.traceparent:
         ours["TRACEPARENT"] = assign.traceparent
     if assign.array_index is not None:
-        ours["STYX_ARRAY_INDEX"] = str(assign.array_index)
+        ours["STYX_ARRAY_INDEX"] = ours["SKYPILOT_JOB_RANK"] = str(assign.array_index)
+        ours["SKYPILOT_NUM_JOBS"] = str(spec.width)
     if assign.array_value is not None:
         ours["STYX_ARRAY_VALUE"] = assign.array_value
+        if spec.matrix:
+            ours = matrix.variables(assign.array_value) | ours
     # A task that asked for no GPU sees none, unless its author says otherwise.
     hidden = {GPU_VARIABLE: ""} if has_gpus else {}
     granted = {GPU_VARIABLE: ",".join(map(str, gpus))} if gpus else {}

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 
 from msgspec.structs import replace
 
+from styx.core import matrix
 from styx.core.job import Job
 from styx.core.spec import JobSpec, Need, On, TaskSpec
 from styx.core.task import TERMINAL, Task
@@ -81,12 +82,13 @@ def _element(spec: TaskSpec, index: int, taken: set[str]) -> TaskSpec:
     """One element of an array as a task of its own, which still sees its place in it."""
     env = {**spec.env, "STYX_ARRAY_INDEX": str(index)}
     if spec.array_values:
-        env["STYX_ARRAY_VALUE"] = spec.array_values[index]
+        value = spec.array_values[index]
+        env |= {**(matrix.variables(value) if spec.matrix else {}), "STYX_ARRAY_VALUE": value}
     name = f"{spec.name[:110]}-{index}"
     while name in taken:
         name += "-again"
     taken.add(name)
-    return replace(spec, name=name, env=env, array_count=None, array_values=())
+    return replace(spec, name=name, env=env, array_count=None, array_values=(), matrix=False)
 
 
 def _needs(needs: Sequence[Need], made: Mapping[str, Sequence[TaskSpec]]) -> Iterator[Need]:

@@ -9,7 +9,7 @@ import graphlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, cast
 
-from styx.core import fields, units
+from styx.core import fields, matrix, units
 from styx.core.fields import Field, Wrong
 from styx.core.spec import (
     MAX_EDGES_PER_JOB,
@@ -168,17 +168,19 @@ def _task(document: object) -> dict[str, Any]:
     given = fields.read(document, TASK, errors)
     command, args = given.pop("command", ()), given.pop("args", ())
     if isinstance(document, dict):
-        errors += _command_or_run(cast("dict[str, object]", document))
+        errors += _either_or(cast("dict[str, object]", document))
     if errors:
         raise Wrong(errors)
     if command:
         given["argv"] = command + args
     if array := given.pop("array", None):
         given["array_count"], given["array_values"] = array
+    if values := given.get("matrix"):
+        given |= {"matrix": True, "array_count": len(values), "array_values": values}
     return given
 
 
-def _command_or_run(document: dict[str, object]) -> Iterable[FieldError]:
+def _either_or(document: dict[str, object]) -> Iterable[FieldError]:
     command, run = document.get("command") is not None, document.get("run") is not None
     if command and run:
         yield FieldError("run", "give either `command` or `run`, not both")
@@ -186,6 +188,8 @@ def _command_or_run(document: dict[str, object]) -> Iterable[FieldError]:
         yield FieldError("command", "missing: a program (with `args`), or a shell script in `run`")
     elif run and document.get("args"):
         yield FieldError("args", "belong to `command`; a `run` script holds its own words")
+    if document.get("array") is not None and document.get("matrix") is not None:
+        yield FieldError("matrix", "give either `array` or `matrix`, not both")
 
 
 def _default_name(given: dict[str, Any]) -> str:
@@ -297,6 +301,7 @@ TASK: Final = {
     "delivery": Field("delivery", fields.choice(Delivery)),
     "exclusive": Field("exclusive", fields.boolean),
     "array": Field("array", _array),
+    "matrix": Field("matrix", matrix.read),
     "workdir": Field("workdir", fields.directory),
     "labels": Field("labels", fields.labels),
 }

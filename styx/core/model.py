@@ -82,6 +82,13 @@ class TaskForm(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     array: Annotated[
         int | ArrayForm | None, _doc("Many tasks of one kind.", 100, {"over": ["a", "b"]})
     ] = None
+    matrix: Annotated[
+        dict[str, str | list[Any]] | None,
+        _doc(
+            "Many tasks: every combination of the axes' values, which reach it as variables.",
+            {"lr": [0.1, 0.01], "seed": "0..7", "exclude": [{"lr": 0.1, "seed": 0}]},
+        ),
+    ] = None
     workdir: Annotated[str, _doc("A directory on the agent's machine.", "/srv/data")] = ""
     labels: Annotated[dict[str, Word], _doc("For finding it again.", {"team": "vision"})] = {}
 

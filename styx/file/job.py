@@ -19,7 +19,13 @@ NO_DEFAULT: Final = frozenset({"needs"})  # a task that all others need cannot n
 MERGED: Final = frozenset(
     {"env", "resources"}
 )  # key by key; of the rest the task's own value counts
-_ALTERNATIVES: Final = (("command", "run"), ("run", "command"), ("run", "args"))
+_ALTERNATIVES: Final = (
+    ("command", "run"),
+    ("run", "command"),
+    ("run", "args"),
+    ("array", "matrix"),
+    ("matrix", "array"),
+)
 _ALONE: Final = "tasks[0]"
 
 

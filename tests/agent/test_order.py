@@ -18,7 +18,11 @@ KEY = AttemptKey(TaskId("task"), 3, 1)
 
 
 def started(
-    *, gpus: tuple[int, ...] = (), has_gpus: bool = False, **spec: object
+    *,
+    gpus: tuple[int, ...] = (),
+    has_gpus: bool = False,
+    array_value: str = "a value",
+    **spec: object,
 ) -> dict[str, object]:
     assigned = wire.Assign(
         key=KEY,
@@ -27,7 +31,7 @@ def started(
         name="name/7",
         spec=TaskSpec(name="name", **({"argv": ("true",)} | spec)),
         array_index=7,
-        array_value="a value",
+        array_value=array_value,
         node_ips=("10.0.0.1", "10.0.0.2"),
         traceparent="00-trace",
     )
@@ -35,7 +39,7 @@ def started(
 
 
 def test_the_task_is_told_who_and_where_it_is() -> None:
-    env = started(num_nodes=2, requirements=Requirements(gpus=4))["env"]
+    env = started(num_nodes=2, requirements=Requirements(gpus=4), array_count=9)["env"]
     assert env == {
         "STYX_ATTEMPT_KEY": "task.3.1",
         "STYX_TASK_ID": "task",
@@ -48,6 +52,8 @@ def test_the_task_is_told_who_and_where_it_is() -> None:
         "STYX_NODE_IPS": "10.0.0.1\n10.0.0.2",
         "STYX_ARRAY_INDEX": "7",
         "STYX_ARRAY_VALUE": "a value",
+        "SKYPILOT_JOB_RANK": "7",
+        "SKYPILOT_NUM_JOBS": "9",
         "SKYPILOT_TASK_ID": "task",
         "SKYPILOT_NODE_RANK": "1",
         "SKYPILOT_NUM_NODES": "2",
@@ -55,6 +61,13 @@ def test_the_task_is_told_who_and_where_it_is() -> None:
         "SKYPILOT_NUM_GPUS_PER_NODE": "4",
         "TRACEPARENT": "00-trace",
     }
+
+
+def test_an_element_of_a_matrix_has_a_variable_for_each_axis() -> None:
+    value = '{"lr":"0.1","STYX_TASK_ID":"another","PATH":"/opt"}'
+    env = started(matrix=True, array_value=value, env={"PATH": "/bin"})["env"]
+    assert (env["lr"], env["PATH"], env["STYX_ARRAY_VALUE"]) == ("0.1", "/opt", value)
+    assert env["STYX_TASK_ID"] == "task"
 
 
 def test_a_task_cannot_pass_for_another() -> None:

@@ -198,6 +198,18 @@ async def test_retry_of_an_array_takes_the_elements_that_are_left(site, agent):
     assert report["needs"] == [again["task_ids"]["sweep-1"], again["task_ids"]["sweep-2"]]
 
 
+async def test_an_element_of_a_matrix_keeps_its_variables_when_it_is_tried_again(site, agent):
+    document = {"tasks": {"sweep": {"command": "x", "matrix": {"lr": ["p", "q"]}}}}
+    made = await site.post("/jobs", document)
+    for element, code in zip(made["task_ids"]["sweep"], (0, 1), strict=True):
+        await ended(agent, await started(agent, element), code=code)
+    again = await site.post(f"/jobs/{made['job_id']}/retry")
+    second = await site.get(f"/tasks/{again['task_ids']['sweep-1']}")
+    assert second["env"] == {
+        "STYX_ARRAY_INDEX": "1", "STYX_ARRAY_VALUE": '{"lr":"q"}', "lr": "q",
+    }  # fmt: skip
+
+
 async def test_an_element_made_again_takes_no_name_that_is_taken(site, agent):
     document = {
         "tasks": {

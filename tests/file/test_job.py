@@ -60,6 +60,11 @@ def test_defaults_of_a_list_of_tasks() -> None:
     ]  # fmt: skip
 
 
+def test_an_array_of_its_own_takes_the_place_of_a_default_matrix() -> None:
+    a, b = spec("run: x\nmatrix: {i: 0..2}\ntasks: {a: , b: {array: 2}}\n").tasks
+    assert (a.matrix, a.width, b.matrix, b.width) == (True, 3, False, 2)
+
+
 def test_the_document_is_not_changed() -> None:
     made = of("env: {A: 1}\ntasks: {a: {run: x, env: {B: 1}}}\n", C="3")
     assert made.document.content == {"env": {"A": 1}, "tasks": {"a": {"run": "x", "env": {"B": 1}}}}
