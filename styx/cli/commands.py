@@ -26,6 +26,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Files": {
         "validate": ("styx.cli.validate:validate", "Say what is wrong with a file of tasks"),
+        "import": ("styx.cli.imports:imports", "Rewrite other programs' files as files of tasks"),
         "schema": ("styx.cli.validate:schema", "Print the JSON Schema of a file of tasks"),
     },
     "Machines": {

@@ -1,9 +1,12 @@
-"""Files of tasks, as `submit`, `validate` and `import` take them."""
+"""Files of tasks, as `submit`, `validate` and `import` take them: Styx's own, or SkyPilot's."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, cast
 
-from styx.file import job, read
+from styx.file import job, read, yaml_text
+from styx.sky import pipeline, recognise
+from styx.sky.pipeline import Pipeline
 
 
 class Loaded(NamedTuple):
@@ -13,6 +16,42 @@ class Loaded(NamedTuple):
     warnings: Sequence[str]
 
 
-def load(path: str, *, env: dict[str, str] | None = None) -> Loaded:
-    """Raises: InvalidSpec, with line and column."""
-    return Loaded(job.of(read.read(path), env=env), ())
+def load(path: str, *, env: Mapping[str, str], sky: bool = False) -> Loaded:
+    """`sky`: it is SkyPilot's, whatever it looks like. Raises: InvalidSpec, with line and column."""
+    source = read.source(path)
+    if sky or (read.is_yaml(source) and recognise.is_sky(read.documents(source))):
+        found = _pipeline(source, env)
+        return Loaded(found.job(), [f"{note.where}: {note.message}" for note in found.warnings])
+    document = read.only(read.documents(source), expected=read.EXPECTED, example=read.EXAMPLE)
+    return Loaded(job.of(document, env=env), ())
+
+
+def is_of_tasks(path: str) -> bool:
+    """Raises: InvalidSpec, for what cannot be read at all."""
+    return recognise.is_of_tasks(read.documents(read.source(path)))
+
+
+def skypilots(path: str, env: Mapping[str, str]) -> Pipeline:
+    """Raises: InvalidSpec, for what SkyPilot would not take either."""
+    return _pipeline(read.source(path), env)
+
+
+def _pipeline(source: read.Source, env: Mapping[str, str]) -> Pipeline:
+    """SkyPilot reads YAML 1.1."""
+    return pipeline.read(yaml_text.parse(source.name, source.text, old=True), env)
+
+
+def stand_here(body: dict[str, Any]) -> None:
+    """On this machine's own server tasks run where the user stands, as a shell's commands do.
+
+    What is no task is left for the server to refuse.
+    """
+    tasks = body.get("tasks")
+    if isinstance(tasks, dict):
+        tasks = list(cast("dict[str, object]", tasks).values())
+    for task in cast("list[object]", tasks) if isinstance(tasks, list) else ():
+        if not isinstance(task, dict):
+            continue
+        fields = cast("dict[str, Any]", task)
+        if isinstance(workdir := fields.get("workdir", "."), str):
+            fields["workdir"] = str(Path(workdir).absolute())

@@ -32,6 +32,9 @@ output = click.option(
     help="How to print.",
 )
 label = click.option("-l", "--label", metavar="K=V", multiple=True, help="Only with this label.")
+sky = click.option(
+    "--sky", is_flag=True, help="Read it as SkyPilot does, even if it could be one of Styx."
+)
 limit = click.option(
     "--limit", type=click.IntRange(1), default=50, show_default=True, help="At most so many."
 )

@@ -1,8 +1,5 @@
 """`styx submit`: a file of tasks."""
 
-from pathlib import Path
-from typing import Any, cast
-
 import click
 
 from styx.cli import exits, files, follow, local, options, render, session
@@ -18,6 +15,7 @@ from styx.wire import http as wire
 @click.option("--follow", "follow_tasks", is_flag=True, help="Also print what its tasks print.")
 @click.option("--idempotency-key", help="Submitting the same key again gives the same job.")
 @click.option("-e", "--env", type=options.PAIR, multiple=True, help="A variable of every task.")
+@options.sky
 @options.output
 def submit(
     file: str,
@@ -25,13 +23,14 @@ def submit(
     follow_tasks: bool,
     idempotency_key: str | None,
     env: tuple[tuple[str, str], ...],
+    sky: bool,
     output: str,
 ) -> int:
     """Submit FILE (YAML, TOML or JSON; - is standard input) and print the job's id.
 
     A file holds one task, or a job with `tasks`; docs/task-files.md has every field.
     """
-    loaded = files.load(file, env=dict(env))
+    loaded = files.load(file, env=dict(env), sky=sky)
     session.warn(loaded.warnings)
     with local.connect_or_start() as styx:
         job = _submit(styx, loaded.job, idempotency_key or "")
@@ -50,23 +49,8 @@ def submit(
 
 def _submit(styx: Styx, given: Job, key: str) -> wire.JobSubmitted:
     if session.is_local(styx):
-        _stand_here(given.body.get("tasks"))
+        files.stand_here(given.body)
     try:
         return styx.submit_job(given.body, key=key)
     except InvalidSpec as error:
         raise given.refused(error) from error
-
-
-def _stand_here(tasks: object) -> None:
-    """On this machine's own server tasks run where the user stands, as a shell's commands do.
-
-    What is no task is left for the server to refuse.
-    """
-    if isinstance(tasks, dict):
-        tasks = list(cast("dict[str, object]", tasks).values())
-    for task in cast("list[object]", tasks) if isinstance(tasks, list) else ():
-        if not isinstance(task, dict):
-            continue
-        fields = cast("dict[str, Any]", task)
-        if isinstance(workdir := fields.get("workdir", "."), str):
-            fields["workdir"] = str(Path(workdir).absolute())

@@ -19,7 +19,7 @@ class Verdict(msgspec.Struct, omit_defaults=True):
     """What became of one file; findings begin with `FILE:LINE:COLUMN`."""
 
     file: str
-    verdict: str  # accepted, warned, refused
+    verdict: str  # accepted, warned, refused; in a directory also other: no file of tasks
     job: str = ""
     tasks: int = 0
     warnings: list[str] = []
@@ -45,16 +45,25 @@ COLUMNS: Final = (
 @click.command()
 @click.argument("paths", metavar="FILE…", nargs=-1, required=True, type=click.Path(allow_dash=True))
 @click.option("-e", "--env", type=options.PAIR, multiple=True, help="A variable of every task.")
+@options.sky
 @click.option("--table", is_flag=True, help="One line a file, and how many of each verdict.")
 @options.output
 def validate(
-    paths: tuple[str, ...], env: tuple[tuple[str, str], ...], table: bool, output: str
+    paths: tuple[str, ...],
+    env: tuple[tuple[str, str], ...],
+    sky: bool,
+    table: bool,
+    output: str,
 ) -> int:
     """Say what is wrong with each FILE of tasks (- is standard input); of a directory, with all in it.
 
     Needs no server and runs nothing. Exit code 2 if a file is refused.
     """
-    verdicts = [judge(path, dict(env)) for given in paths for path in _files(given)]
+    verdicts = [
+        (path != given and _other(path)) or judge(path, dict(env), sky=sky)
+        for given in paths
+        for path in _files(given)
+    ]
     if output != "table" or table:
         render.rows(verdicts, COLUMNS, output, name=lambda v: v.file)
     else:
@@ -72,16 +81,25 @@ def schema() -> None:
     render.value(json_schema.schema(), "json")
 
 
-def judge(path: str, env: dict[str, str]) -> Verdict:
+def judge(path: str, env: dict[str, str], *, sky: bool = False) -> Verdict:
     name = read.STDIN_NAME if path == read.STDIN else path
     try:
-        loaded = files.load(path, env=env)
+        loaded = files.load(path, env=env, sky=sky)
+        files.stand_here(loaded.job.body)  # as `submit` does, on this machine's own server
         spec = loaded.job.check()
     except InvalidSpec as error:
         errors = list(error.errors) or [FieldError(name, error.message.removeprefix(f"{name}: "))]
         return Verdict(name, "refused", errors=errors)
     verdict = "warned" if loaded.warnings else "accepted"
     return Verdict(name, verdict, spec.name, spec.width, list(loaded.warnings))
+
+
+def _other(path: str) -> Verdict | None:
+    """Only of what was found in a directory: nobody said that it is a file of tasks."""
+    try:
+        return None if files.is_of_tasks(path) else Verdict(path, "other")
+    except InvalidSpec:
+        return None
 
 
 def _files(given: str) -> list[str]:
@@ -99,4 +117,4 @@ def _lines(verdict: Verdict) -> list[str]:
     return lines
 
 
-_VERDICTS: Final = ("accepted", "warned", "refused")
+_VERDICTS: Final = ("accepted", "warned", "refused", "other")

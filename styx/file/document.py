@@ -9,7 +9,7 @@ from typing import Final
 from styx.errors import FieldError, InvalidSpec
 
 ENDINGS: Final = (".yaml", ".yml", ".json", ".toml")
-_LAST: Final = re.compile(r"\.?[^.\[]+$|\[\d+\]$")
+_LAST: Final = re.compile(r"\.?[^.\[]+\Z|\[\d+\]\Z")
 
 Place = tuple[int, int]  # line and column, from 1
 
@@ -38,28 +38,34 @@ class Document:
                 return self._at(path)
         known = paths[0] if paths else ""
         while known and known not in self.places:
-            known = _LAST.sub("", known)
+            known = _parent(known)
         return self._at(known)
 
     def located(self, error: InvalidSpec) -> InvalidSpec:
         """The same refusal with the file's name, and lines and columns where they are known."""
-        return refusal(self, [(field.path, field) for field in error.errors], error)
+        return refusal(self.name, [(self, field.path, field) for field in error.errors], error)
 
     def _at(self, path: str) -> str:
         place = self.places.get(path)
         return f"{self.name}:{place[0]}:{place[1]}" if place else self.name
 
 
+def _parent(path: str) -> str:
+    """Always shorter, whatever odd keys the path is made of."""
+    found = _LAST.search(path)
+    return path[: found.start()] if found else path[:-1]
+
+
 def refusal(
-    document: Document, found: Iterable[tuple[str, FieldError]], error: InvalidSpec
+    name: str, found: Iterable[tuple[Document, str, FieldError]], error: InvalidSpec
 ) -> InvalidSpec:
-    """`error` of this file; each field comes with the path at which it stands there."""
+    """`error` of this file; each field comes with the document and path at which it stands there."""
     fields: dict[FieldError, None] = {}
-    for path, field in found:
+    for document, path, field in found:
         where = document.where(path)
         fields[FieldError(f"{where}: {path}" if path else where, field.message)] = None
     if not fields:
-        return InvalidSpec(f"{document.name}: {error.message}", hint=error.hint)
+        return InvalidSpec(f"{name}: {error.message}", hint=error.hint)
     first = next(iter(fields))
     return InvalidSpec(f"{first.path}: {first.message}", *fields, hint=error.hint)
 

@@ -4,7 +4,7 @@ One file is one job. Without `tasks` its keys are one task; with `tasks`, what i
 default of every task.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple, cast
 
 from styx.core import fields, form, model
@@ -30,10 +30,10 @@ _ALONE: Final = "tasks[0]"
 
 
 class Job(NamedTuple):
-    """`body` is what the server takes."""
+    """`body` is what the server takes; `find` says where in the file a path of it was written."""
 
     body: dict[str, Any]
-    document: Document
+    find: Callable[[str], tuple[Document, str]]
 
     def check(self) -> JobSpec:
         """Without a server. Raises: InvalidSpec, with line and column."""
@@ -44,22 +44,8 @@ class Job(NamedTuple):
 
     def refused(self, error: InvalidSpec) -> InvalidSpec:
         """What is wrong with the body, as wrong in the file."""
-        found = [(self._written_at(field.path), field) for field in error.errors]
-        return refusal(self.document, found, error)
-
-    def _written_at(self, path: str) -> str:
-        """A default stands beside `tasks`, and a task alone has no `tasks` above it."""
-        written = cast("dict[str, Any]", self.document.content)
-        if "tasks" not in written:
-            return path.removeprefix(_ALONE).lstrip(".")
-        if path in self.document.places:
-            return path
-        places = (f"tasks.{key}." for key in _names(written["tasks"]))
-        for place in places:
-            default = path.removeprefix(place)
-            if default != path and default.partition(".")[0].partition("[")[0] in written:
-                return default
-        return path
+        found = [(*self.find(field.path), field) for field in error.errors]
+        return refusal(self.find("")[0].name, found, error)
 
 
 def of(document: Document, *, env: Mapping[str, str] | None = None) -> Job:
@@ -73,7 +59,25 @@ def of(document: Document, *, env: Mapping[str, str] | None = None) -> Job:
         given: object = task.get("env") or {}
         if isinstance(given, dict):
             task["env"] = {**cast("dict[str, Any]", given), **(env or {})}
-    return Job(body, document)
+
+    def find(path: str) -> tuple[Document, str]:
+        return document, _written_at(document, path)
+
+    return Job(body, find)
+
+
+def _written_at(document: Document, path: str) -> str:
+    """A default stands beside `tasks`, and a task alone has no `tasks` above it."""
+    written = cast("dict[str, Any]", document.content)
+    if "tasks" not in written:
+        return path.removeprefix(_ALONE).lstrip(".")
+    if path in document.places:
+        return path
+    for key in _names(written["tasks"]):
+        default = path.removeprefix(f"tasks.{key}.")
+        if default != path and default.partition(".")[0].partition("[")[0] in written:
+            return default
+    return path
 
 
 def _with_defaults(document: Document, written: dict[str, Any]) -> dict[str, Any]:

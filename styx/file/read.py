@@ -8,6 +8,8 @@ from styx.errors import InvalidSpec
 from styx.file import json_text, toml_text, yaml_text
 from styx.file.document import Document
 
+EXPECTED: Final = "one task, or a job with `tasks`"
+EXAMPLE: Final = "name: hello, command: [echo, Hello]"
 STDIN: Final = "-"
 STDIN_NAME: Final = "stdin"
 
@@ -29,6 +31,10 @@ def source(path: str) -> Source:
         raise InvalidSpec(f"{name}: not text in UTF-8 (byte {error.start})") from error
 
 
+def is_yaml(given: Source) -> bool:
+    return not given.name.endswith((".json", ".toml"))
+
+
 def documents(given: Source) -> list[Document]:
     """At least one. Raises: InvalidSpec, with line and column."""
     name, text = given
@@ -42,8 +48,8 @@ def documents(given: Source) -> list[Document]:
 def read(
     path: str,
     *,
-    expected: str = "one task, or a job with `tasks`",
-    example: str = "name: hello, command: [echo, Hello]",
+    expected: str = EXPECTED,
+    example: str = EXAMPLE,
 ) -> Document:
     """The one document of a file. Raises: InvalidSpec; `expected` and `example` say what it is for."""
     return only(documents(source(path)), expected=expected, example=example)

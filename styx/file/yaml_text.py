@@ -104,10 +104,15 @@ class _Loader(_Safe):
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
 
 
+# Tag, pattern and first characters of the plain scalars that are no text.
+RESOLVED: Final[list[tuple[str, re.Pattern[str], list[str]]]] = []
+
+
 def _resolves(tag: str, pattern: str, first: str) -> None:
     """Plain scalars of that pattern; `first` are the characters that one may begin with."""
     beginnings = [*first, ""] if tag == "null" else [*first]  # nothing at all is a null
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(pattern), beginnings)
+    RESOLVED.append((f"tag:yaml.org,2002:{tag}", re.compile(pattern), beginnings))
+    _Loader.add_implicit_resolver(*RESOLVED[-1])
 
 
 _resolves("null", r"(?:~|null|Null|NULL|)$", "~nN")

@@ -22,6 +22,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "files" / "deep").mkdir(parents=True)
     (tmp_path / "files" / "good.yaml").write_text(GOOD)
     (tmp_path / "files" / "deep" / "bad.yml").write_text(BAD)
+    (tmp_path / "files" / "zoo.yaml").write_text("apiVersion: v1\nkind: Pod\n")
     (tmp_path / "files" / "notes.txt").write_text("no file of tasks")
     return tmp_path
 
@@ -42,23 +43,39 @@ def test_every_fault_with_its_place(folder: Path) -> None:
 
 def test_a_directory_as_a_table(folder: Path) -> None:
     done = styx("validate", "--table", "files")
-    header, bad, good, counts = done.stdout.splitlines()
+    header, bad, good, other, counts = done.stdout.splitlines()
     assert header.split() == ["FILE", "VERDICT", "TASKS", "REASON"]
     assert bad.split()[:3] == ["files/deep/bad.yml", "refused", "–"]
     assert bad.endswith("2:13: resources.gpu: no such key; did you mean 'gpus'? (and 1 more)")
     assert good.split() == ["files/good.yaml", "accepted", "4"]
-    assert counts == "1 accepted, 0 warned, 1 refused"
+    assert other.split() == ["files/zoo.yaml", "other", "–"]
+    assert counts == "1 accepted, 0 warned, 1 refused, 1 other"
     assert done.return_value == 2
 
 
 def test_as_data(folder: Path) -> None:
     done = styx("validate", "-o", "json", "files")
-    bad, good = json.loads(done.stdout)
+    bad, good, _ = json.loads(done.stdout)
     assert good == {"file": "files/good.yaml", "verdict": "accepted", "job": "good", "tasks": 4}
     assert [error["path"] for error in bad["errors"]] == [
         "files/deep/bad.yml:2:13: resources.gpu",
         "files/deep/bad.yml:3:1: retries",
     ]
+
+
+def test_a_file_of_skypilot_is_known_or_named_so(folder: Path) -> None:
+    (folder / "sky.yaml").write_text("run: x\nenvs: {A: null}\nresources: {use_spot: true}\n")
+    refused = styx("validate", "sky.yaml")
+    assert refused.return_value == 2
+    assert refused.stdout.startswith("sky.yaml:2:8: envs.A: error: has no value: `--env A=…`")
+    warned = styx("validate", "-e", "A=1", "sky.yaml").stdout.splitlines()
+    assert warned[0].startswith("sky.yaml:3:13: resources.use_spot: nothing is rented")
+    assert warned[1] == "sky.yaml: warned: job task, 1 task"
+    assert styx("validate", "--sky", "files/zoo.yaml").return_value == 2
+
+
+def test_a_relative_workdir_is_one_of_this_machine(folder: Path) -> None:
+    assert styx("validate", "-", stdin="run: x\nworkdir: .\n").return_value == 0
 
 
 def test_standard_input_and_variables() -> None:

@@ -67,7 +67,10 @@ def test_an_array_of_its_own_takes_the_place_of_a_default_matrix() -> None:
 
 def test_the_document_is_not_changed() -> None:
     made = of("env: {A: 1}\ntasks: {a: {run: x, env: {B: 1}}}\n", C="3")
-    assert made.document.content == {"env": {"A": 1}, "tasks": {"a": {"run": "x", "env": {"B": 1}}}}
+    assert made.find("")[0].content == {
+        "env": {"A": 1},
+        "tasks": {"a": {"run": "x", "env": {"B": 1}}},
+    }
     assert made.check().tasks[0].env == {"A": "1", "B": "1", "C": "3"}
 
 

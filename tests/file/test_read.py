@@ -154,6 +154,12 @@ def test_a_refused_field_is_found(tmp_path: Path, path: str, where: str) -> None
     assert located.message == (f"{place}: {path}: wrong" if path else f"{place}: wrong")
 
 
+@pytest.mark.parametrize("path", ["tasks.", "tasks.a.", ".", "[", "a[x", "tasks.a[]\n", "a\n"])
+def test_a_path_of_odd_keys_is_found_somewhere(tmp_path: Path, path: str) -> None:
+    file = read(tmp_path, JOB)
+    assert file.where(path) in {f"{file.name}:{place}" for place in ("1:1", "2:1", "3:3")}
+
+
 def test_a_refusal_without_fields_keeps_its_words(tmp_path: Path) -> None:
     file = read(tmp_path, JOB)
     assert file.located(InvalidSpec("too large")).message == f"{file.name}: too large"

@@ -1,0 +1,49 @@
+"""Whether a file is SkyPilot's or ours, by words that only one of the two has.
+
+What both would take is ours.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, cast
+
+from styx.core import fields, form, units
+from styx.file.document import Document
+from styx.file.job import OF_A_JOB
+from styx.sky import fate
+
+_OURS: Final = (form.TASK.keys() | OF_A_JOB) - fate.TASK.keys()
+_THEIRS: Final = fate.TASK.keys() - form.TASK.keys()
+_RESOURCES_OURS: Final = fields.RESOURCES.keys() - fate.RESOURCES.keys()
+_RESOURCES_THEIRS: Final = fate.RESOURCES.keys() - fields.RESOURCES.keys()
+
+
+# A file with none of these is about something else.
+_TELLING: Final = frozenset(
+    {"run", "command", "tasks", "setup", "resources", "file_mounts", "envs"}
+)
+
+
+def is_of_tasks(documents: Sequence[Document]) -> bool:
+    contents = (document.content for document in documents)
+    return any(isinstance(content, dict) and bool(_TELLING & set(content)) for content in contents)  # pyright: ignore[reportUnknownArgumentType]: any keys
+
+
+def is_sky(documents: Sequence[Document]) -> bool:
+    found = [document.content for document in documents if document.content is not None]
+    if len(found) != 1:
+        return len(found) > 1 and all(isinstance(content, dict) for content in found)
+    return isinstance(found[0], dict) and _is_sky(cast("dict[str, Any]", found[0]))
+
+
+def _is_sky(content: Mapping[str, Any]) -> bool:
+    resources: object = content.get("resources")
+    words = cast("dict[str, Any]", resources if isinstance(resources, dict) else {})
+    if content.keys() & _OURS or words.keys() & _RESOURCES_OURS:
+        return False
+    if content.keys() & _THEIRS or words.keys() & _RESOURCES_THEIRS:
+        return True
+    try:
+        units.gpus(words.get("accelerators") or 0)
+    except units.Expected:  # several kinds, or half a GPU
+        return True
+    return False

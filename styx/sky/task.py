@@ -1,0 +1,163 @@
+"""One document of SkyPilot's → a task of Styx."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple, cast
+
+from styx.core import fields
+from styx.core.fields import Wrong
+from styx.core.units import Expected
+from styx.file.document import Document
+from styx.sky import fate, resources, script
+from styx.sky.fate import Kind
+from styx.sky.notes import Notes
+from styx.sky.shape import TASK, misfits
+
+EXPANDED: Final = frozenset({"workdir", "file_mounts", "service", "volumes"})
+_VARIABLE: Final = re.compile(r"\$\{?\b([A-Za-z_][A-Za-z0-9_]*)\b\}?")
+_NO_NAME: Final = re.compile(r"[^A-Za-z0-9._-]+")
+_SECRET: Final = re.compile(r"(?:secrets:)?(?:(?:personal|workspace|global)\.)?(.*)")
+
+
+class Translated(NamedTuple):
+    """`fields` run as they are. `later` is only for a file: what Styx refuses until it is given, or understood."""
+
+    document: Document
+    fields: dict[str, Any]
+    later: dict[str, Any]
+    notes: Notes
+
+
+def translate(document: Document, env: Mapping[str, str]) -> Translated:
+    """`env` is given beside the file, and wins."""
+    notes = Notes(document)
+    given = cast("dict[str, Any]", document.content)
+    variables, missing = _env(given.get("envs"), env, notes)
+    known = {
+        key: _expanded(value, variables) if key in EXPANDED else value
+        for key, value in given.items()
+        if value is not None
+    }
+    notes.are_wrong(misfits(TASK, known))
+    if notes.wrong:
+        return Translated(document, {}, {}, notes)
+    made: dict[str, Any] = {}
+    later: dict[str, Any] = {}
+    if "name" in known:
+        made["name"] = _name(str(known["name"]), notes)
+    if known.get("num_nodes", 1) != 1:
+        made["num_nodes"] = known["num_nodes"]
+    secrets = _secrets(known, env, notes)
+    if variables:
+        made["env"] = variables
+    wanted = resources.translate(known.get("resources", {}), notes)
+    made |= wanted.beside
+    if wanted.resources:
+        made["resources"] = wanted.resources
+    made["run"] = _script(known, {*variables, *secrets}, notes)
+    if missing:
+        later["env"] = {**variables, **dict.fromkeys(missing)}
+    if secrets:
+        later["secrets"] = secrets
+    if wanted.image:
+        later["image"] = wanted.image
+    if known.get("workdir"):
+        later["workdir"] = known["workdir"]
+    if known.get("file_mounts"):
+        later["files"] = known["file_mounts"]
+    _rest(known, notes)
+    return Translated(document, made, later, notes)
+
+
+def _rest(given: dict[str, Any], notes: Notes) -> None:
+    """What has a fate and no place."""
+    for key, value in given.items():
+        fated = fate.TASK.get(key)
+        if not fated or fated.kind is Kind.TAKEN or fated is fate.TASK["secrets"]:
+            continue
+        if key == "config":
+            for name in value:
+                notes.befalls(f"config.{name}", fate.CONFIG.get(name, fated))
+        elif value not in (False, {}, [], ""):
+            notes.befalls(key, fated)
+
+
+def _name(given: str, notes: Notes) -> str | None:
+    if fields.NAME.fullmatch(given):
+        return given
+    name = _NO_NAME.sub("-", given)[:128].strip("-")
+    notes.warn("name", f"a name has letters, digits and . _ - only: {name or 'another'} it is")
+    return name or None
+
+
+def _env(
+    given: object, over: Mapping[str, str], notes: Notes
+) -> tuple[dict[str, str], Sequence[str]]:
+    """The variables, and those without a value.
+
+    Values are text, written as Python does: SkyPilot turns true into `True`.
+    """
+    made: dict[str, str] = {}
+    missing: list[str] = []
+    written = cast("dict[object, object]", given if isinstance(given, dict) else {})
+    for key, value in written.items():
+        name, path = str(key), f"envs.{key}"
+        if isinstance(value, dict | list):
+            notes.is_wrong(path, "expected text")
+        elif value is None and name not in over:
+            notes.befalls(path, fate.NO_VALUE, name=name)
+            missing.append(name)
+        else:
+            made[name] = str(value)
+    made |= over
+    try:
+        return fields.env(made), missing
+    except Wrong as wrong:
+        for error in wrong.errors:
+            notes.is_wrong(f"envs.{error.path}", error.message)
+    except Expected as expected:
+        notes.is_wrong("envs", f"expected {expected}")
+    return made, missing
+
+
+def _secrets(given: dict[str, Any], env: Mapping[str, str], notes: Notes) -> list[str]:
+    """Their names, but for those that `env` gives openly."""
+    found: dict[str, str] = {}  # with the paths at which they stand
+    for field in ("secrets", "managed_secrets"):
+        entries: Any = given.get(field, ())
+        if isinstance(entries, dict):
+            found |= {_secret(key): f"{field}.{key}" for key in cast("dict[object, Any]", entries)}
+            continue
+        for index, entry in enumerate(entries):
+            keys = cast("dict[object, Any]", entry) if isinstance(entry, dict) else (entry,)
+            found |= {_secret(key): f"{field}[{index}]" for key in keys}
+    hidden = {name: path for name, path in found.items() if name not in env}
+    for name, path in hidden.items():
+        notes.befalls(path, fate.TASK["secrets"], name=name)
+    return list(hidden)
+
+
+def _secret(key: object) -> str:
+    match = _SECRET.fullmatch(str(key))
+    return match[1] if match else str(key)
+
+
+def _script(given: dict[str, Any], variables: set[str], notes: Notes) -> str:
+    setup, run = given.get("setup", ""), given.get("run", "")
+    if not setup.strip() and not run.strip():
+        notes.is_wrong("", "nothing to do: neither `run` nor `setup` says anything")
+    for path, text in (("setup", setup), ("run", run)):
+        script.warn_of_variables(notes, path, text, variables)
+    return script.script(setup, run)
+
+
+def _expanded(value: Any, variables: Mapping[str, str]) -> Any:
+    """`$NAME` and `${NAME}` of the file's own variables, wherever there is text; others stay."""
+    if isinstance(value, str):
+        return _VARIABLE.sub(lambda match: variables.get(match[1], match[0]), value)
+    if isinstance(value, list):
+        return [_expanded(item, variables) for item in cast("list[Any]", value)]
+    if isinstance(value, dict):
+        items = cast("dict[Any, Any]", value).items()
+        return {_expanded(key, variables): _expanded(item, variables) for key, item in items}
+    return value

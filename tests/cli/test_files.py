@@ -1,0 +1,73 @@
+"""Files of tasks, Styx's own and SkyPilot's, on a server with an agent."""
+
+from pathlib import Path
+
+from tests.support.site import Site
+
+SKY = """\
+name: first
+resources: {cpus: 0.1, infra: k8s}
+envs: {WHO: null}
+setup: |
+  false
+  echo "setup on $SKYPILOT_SETUP_NODE_RANK of $SKYPILOT_NUM_NODES"
+run: |
+  false
+  echo "hello $WHO${UNSET}"
+  exit 3
+"""
+
+
+def test_a_file_of_skypilot_runs_as_it_is(site: Site, tmp_path: Path) -> None:
+    path = tmp_path / "sky.yaml"
+    path.write_text(SKY)
+    done = site.cli("run", "--env", "WHO=you", str(path))
+    assert (done.stdout, done.returncode) == (b"first | setup on 0 of 1\nfirst | hello you\n", 3)
+    assert done.stderr.decode().startswith(f"warning: {path}:2:24: resources.infra: it runs on")
+
+
+def test_what_would_change_its_meaning_submits_nothing(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "sky.yaml").write_text(f"{SKY}workdir: .\n")
+    before = site.cli("jobs", "-o", "name").stdout
+    done = site.cli("submit", str(tmp_path / "sky.yaml"), "-e", "WHO=you")
+    assert done.returncode == 2
+    assert (
+        f"error: {tmp_path}/sky.yaml:11:1: workdir: a directory is not sent" in done.stderr.decode()
+    )
+    assert site.cli("jobs", "-o", "name").stdout == before
+
+
+def test_a_pipeline_of_skypilot_is_one_job(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_text(
+        "name: p\n---\nname: a\nrun: echo a\n---\nname: b\nrun: echo b\n"
+    )
+    done = site.cli("run", str(tmp_path / "p.yaml"))
+    assert (done.stdout, done.returncode) == (b"a | a\nb | b\n", 0)
+
+
+def test_read_as_skypilot_does(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text("run: |\n  false\n  echo on\n")
+    assert site.cli("run", str(tmp_path / "x.yaml")).returncode == 1
+    done = site.cli("submit", "--sky", "--follow", str(tmp_path / "x.yaml"))
+    assert (done.stdout, done.returncode) == (b"task | on\n", 0)
+
+
+def test_defaults_and_a_matrix(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "sweep.yaml").write_text(
+        "resources: {cpus: 0.1}\nrun: echo $lr/$seed/$WHO\n"
+        "tasks: {sweep: {matrix: {lr: [1e-4, x], seed: 0..1}}}\n"
+    )
+    done = site.cli("run", "-e", "WHO=me", str(tmp_path / "sweep.yaml"))
+    assert sorted(done.stdout.splitlines()) == [
+        b"sweep/0 | 0.0001/0/me", b"sweep/1 | 0.0001/1/me",
+        b"sweep/2 | x/0/me", b"sweep/3 | x/1/me",
+    ]  # fmt: skip
+
+
+def test_a_refusal_of_the_server_stands_in_the_file(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "x.toml").write_text('retries = -1\n[tasks.a]\nrun = "x"\n')
+    done = site.cli("submit", str(tmp_path / "x.toml"))
+    assert done.returncode == 2
+    assert done.stderr.decode().startswith(
+        f"error: {tmp_path}/x.toml:1:1: retries: expected a whole"
+    )
