@@ -6,10 +6,10 @@
 
 import inspect
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 import msgspec
@@ -18,8 +18,9 @@ import yaml
 from styx.api import measures
 from styx.cli import commands
 from styx.cli import main as cli
-from styx.core import agent, attempt, instance, job, task
+from styx.core import agent, attempt, instance, job, model, task
 from styx.file import schema
+from styx.sky import fate
 
 ABOUT_CLI: Final = """\
 Drawn from the program by `docs/generate.py`; do not edit. Standard output is data, what Styx says goes
@@ -69,7 +70,78 @@ def pages() -> dict[str, str]:
         "cli.md": command_line(),
         "metrics.md": metrics(),
         "schema/task-file.json": json_schema(),
+        "task-files.md": task_files(),
+        "from-skypilot.md": from_skypilot(),
     }
+
+
+def filled(page: str, sections: Mapping[str, str]) -> str:
+    """A page written by hand with tables drawn from the program between its marks."""
+    text = (DOCS / page).read_text()
+    for name, table in sections.items():
+        start, end = f"<!-- {name} -->", "<!-- end -->"
+        before, _, after = text.partition(start)
+        assert end in after, f"{page} has no mark for {name}"
+        text = f"{before}{start}\n{table}\n{end}{after.partition(end)[2]}"
+    return text
+
+
+def task_files() -> str:
+    shapes = schema.schema()["$defs"]
+    names = {"task": "TaskForm", "resources": "ResourcesForm", "job": "JobForm"}
+    own = {"job": set(model.JobForm.__struct_fields__)}
+    return filled(
+        "task-files.md",
+        {
+            title: fields_table(shapes[name]["properties"], own.get(title), shapes)
+            for title, name in names.items()
+        },
+    )
+
+
+def fields_table(
+    fields: Mapping[str, Any], only: Collection[str] | None, shapes: Mapping[str, Any]
+) -> str:
+    rows = [
+        f"| `{name}` | {cell(kind_of(field, shapes))} | {default_of(field)} | {about(field)} |"
+        for name, field in fields.items()
+        if only is None or name in only
+    ]
+    return "\n".join(["| field | type | default | |", "|---|---|---|---|", *rows])
+
+
+def kind_of(field: Mapping[str, Any], shapes: Mapping[str, Any]) -> str:
+    if "$ref" in field:
+        shape = shapes[field["$ref"].rpartition("/")[2]]
+        return ", ".join(shape["enum"]) if "enum" in shape else "object"
+    kinds = [kind_of(choice, shapes) for choice in field.get("anyOf", ())] or [
+        field.get("type", "any")
+    ]
+    return ", ".join(dict.fromkeys(kind for kind in kinds if kind not in {"null", ""}))
+
+
+def default_of(field: Mapping[str, Any]) -> str:
+    default = field.get("default")
+    return "" if default in (None, "", [], {}) else f"`{default}`".replace("False", "false")
+
+
+def about(field: Mapping[str, Any]) -> str:
+    examples = [msgspec.json.encode(one).decode() for one in field.get("examples", ())]
+    shown = f" E.g. {', '.join(f'`{one}`' for one in examples)}." if examples else ""
+    return cell(field.get("description", "") + shown)
+
+
+def from_skypilot() -> str:
+    tables = {"task": fate.TASK, "resources": fate.RESOURCES, "header": fate.HEADER}
+    return filled("from-skypilot.md", {name: fates(table) for name, table in tables.items()})
+
+
+def fates(table: Mapping[str, fate.Fate]) -> str:
+    rows = [
+        f"| `{name}` | {fated.kind} | {cell(fated.becomes.replace('{name}', 'NAME'))} |"
+        for name, fated in table.items()
+    ]
+    return "\n".join(["| field | | |", "|---|---|---|", *rows])
 
 
 def json_schema() -> str:

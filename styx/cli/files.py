@@ -13,7 +13,8 @@ class Loaded(NamedTuple):
     """`warnings` say what the file asks for and does not get."""
 
     job: job.Job
-    warnings: Sequence[str]
+    warnings: Sequence[str] = ()
+    sky: bool = False
 
 
 def load(path: str, *, env: Mapping[str, str], sky: bool = False) -> Loaded:
@@ -21,9 +22,10 @@ def load(path: str, *, env: Mapping[str, str], sky: bool = False) -> Loaded:
     source = read.source(path)
     if sky or (read.is_yaml(source) and recognise.is_sky(read.documents(source))):
         found = _pipeline(source, env)
-        return Loaded(found.job(), [f"{note.where}: {note.message}" for note in found.warnings])
+        warnings = [f"{note.where}: {note.message}" for note in found.warnings]
+        return Loaded(found.job(), warnings, sky=True)
     document = read.only(read.documents(source), expected=read.EXPECTED, example=read.EXAMPLE)
-    return Loaded(job.of(document, env=env), ())
+    return Loaded(job.of(document, env=env))
 
 
 def is_of_tasks(path: str) -> bool:

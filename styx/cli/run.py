@@ -48,7 +48,7 @@ def run(command: tuple[str, ...], detached: bool, idempotency_key: str | None, *
     """Run COMMAND [ARG…], print what it prints, exit with its code.
 
     Options come first: everything from the first word that is no option is the command, verbatim.
-    One word that names a YAML, TOML or JSON file is a file of tasks.
+    One word that names a YAML, TOML or JSON file is a file of tasks; of the options, it takes --env.
     """
     if len(command) == 1 and command[0].endswith(ENDINGS) and Path(command[0]).is_file():
         return _file(command[0], detached=detached, key=idempotency_key, given=given)

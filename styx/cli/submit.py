@@ -2,7 +2,7 @@
 
 import click
 
-from styx.cli import exits, files, follow, local, options, render, session
+from styx.cli import exits, files, follow, local, options, render, session, talk
 from styx.errors import InvalidSpec
 from styx.file.job import Job
 from styx.sdk.client import Styx
@@ -31,6 +31,8 @@ def submit(
     A file holds one task, or a job with `tasks`; docs/task-files.md has every field.
     """
     loaded = files.load(file, env=dict(env), sky=sky)
+    if loaded.sky:  # its scripts run otherwise than ours
+        talk.say(f"{file} is read as a file of SkyPilot's")
     session.warn(loaded.warnings)
     with local.connect_or_start() as styx:
         job = _submit(styx, loaded.job, idempotency_key or "")

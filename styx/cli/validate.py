@@ -20,6 +20,7 @@ class Verdict(msgspec.Struct, omit_defaults=True):
 
     file: str
     verdict: str  # accepted, warned, refused; in a directory also other: no file of tasks
+    kind: str = ""  # skypilot, when it is one of SkyPilot's
     job: str = ""
     tasks: int = 0
     warnings: list[str] = []
@@ -88,10 +89,16 @@ def judge(path: str, env: dict[str, str], *, sky: bool = False) -> Verdict:
         files.stand_here(loaded.job.body)  # as `submit` does, on this machine's own server
         spec = loaded.job.check()
     except InvalidSpec as error:
-        errors = list(error.errors) or [FieldError(name, error.message.removeprefix(f"{name}: "))]
-        return Verdict(name, "refused", errors=errors)
+        return Verdict(name, "refused", errors=list(error.errors) or [_whole(error)])
     verdict = "warned" if loaded.warnings else "accepted"
-    return Verdict(name, verdict, spec.name, spec.width, list(loaded.warnings))
+    kind = "skypilot" if loaded.sky else ""
+    return Verdict(name, verdict, kind, spec.name, spec.width, list(loaded.warnings))
+
+
+def _whole(error: InvalidSpec) -> FieldError:
+    """Of a file that has no fields at all; its message begins with its name."""
+    where, colon, message = error.message.partition(": ")
+    return FieldError(where, message) if colon else FieldError("", where)
 
 
 def _other(path: str) -> Verdict | None:
@@ -113,7 +120,8 @@ def _lines(verdict: Verdict) -> list[str]:
     lines += [f"{text} (warning)" for text in verdict.warnings]
     if not verdict.errors:
         tasks = "1 task" if verdict.tasks == 1 else f"{verdict.tasks:,} tasks"
-        lines.append(f"{verdict.file}: {verdict.verdict}: job {verdict.job}, {tasks}")
+        kind = " (SkyPilot's)" if verdict.kind else ""
+        lines.append(f"{verdict.file}{kind}: {verdict.verdict}: job {verdict.job}, {tasks}")
     return lines
 
 

@@ -7,13 +7,15 @@ from yaml.nodes import Node, ScalarNode
 
 from styx.file import yaml_text
 
+# They end a line to YAML 1.1 alone: only escapes keep them.
+_BREAKS: Final = frozenset("\x85\u2028\u2029\ufeff")
 _WIDTH: Final = 1_000_000  # a line that is folded is another line to who edits it
 
 
 def write(content: object) -> str:
-    return yaml.dump(
-        content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=_WIDTH
-    ).rstrip("\n")
+    """Without the end of the last line."""
+    text = yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=_WIDTH)
+    return text.removesuffix("\n")
 
 
 class _Dumper(yaml.SafeDumper):
@@ -23,9 +25,10 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _text(dumper: Any, text: str) -> ScalarNode:
-    return dumper.represent_scalar(
-        "tag:yaml.org,2002:str", text, style="|" if "\n" in text else None
-    )
+    style = "|" if "\n" in text else None
+    if not _BREAKS.isdisjoint(text):
+        style = '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
 def _list(dumper: Any, items: list[Any]) -> Node:

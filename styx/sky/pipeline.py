@@ -73,8 +73,8 @@ def read(documents: Sequence[Document], env: Mapping[str, str]) -> Pipeline:
         name, group = _header(of_header, cast("dict[str, Any]", header.content))
     raise_for([note for each in notes for note in each.wrong])
     if len(tasks) == 1 and not group:
-        name = name or tasks[0].fields.get("name") or ""
-        tasks[0].fields.setdefault("name", name or "task")
+        name = name or tasks[0].fields.get("name") or "task"
+        tasks[0].fields.setdefault("name", name)
     else:
         _connect(tasks, name, group=group)
     return Pipeline(name, tasks, notes)

@@ -30,7 +30,7 @@ def rewrite(pipeline: Pipeline, path: str) -> str:
     body = pipeline.body(later=True)
     tasks = [{key: task[key] for key in _ORDER if key in task} for task in body["tasks"]]
     content: dict[str, Any]
-    if len(tasks) == 1:
+    if len(tasks) == 1 and body["name"] == tasks[0]["name"]:
         content = tasks[0]
     else:
         named = {task.pop("name"): task for task in tasks}

@@ -23,7 +23,9 @@ def test_a_file_of_skypilot_runs_as_it_is(site: Site, tmp_path: Path) -> None:
     path.write_text(SKY)
     done = site.cli("run", "--env", "WHO=you", str(path))
     assert (done.stdout, done.returncode) == (b"first | setup on 0 of 1\nfirst | hello you\n", 3)
-    assert done.stderr.decode().startswith(f"warning: {path}:2:24: resources.infra: it runs on")
+    said, warning = done.stderr.decode().splitlines()[:2]
+    assert said == f"{path} is read as a file of SkyPilot's"
+    assert warning.startswith(f"warning: {path}:2:24: resources.infra: it runs on")
 
 
 def test_what_would_change_its_meaning_submits_nothing(site: Site, tmp_path: Path) -> None:

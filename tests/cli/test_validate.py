@@ -70,7 +70,7 @@ def test_a_file_of_skypilot_is_known_or_named_so(folder: Path) -> None:
     assert refused.stdout.startswith("sky.yaml:2:8: envs.A: error: has no value: `--env A=…`")
     warned = styx("validate", "-e", "A=1", "sky.yaml").stdout.splitlines()
     assert warned[0].startswith("sky.yaml:3:13: resources.use_spot: nothing is rented")
-    assert warned[1] == "sky.yaml: warned: job task, 1 task"
+    assert warned[1] == "sky.yaml (SkyPilot's): warned: job task, 1 task"
     assert styx("validate", "--sky", "files/zoo.yaml").return_value == 2
 
 
@@ -90,6 +90,14 @@ def test_what_is_no_file_of_tasks(folder: Path) -> None:
         2,
         "nowhere.yaml: error: No such file or directory\n",
     )
+
+
+def test_what_is_no_yaml_at_all(folder: Path) -> None:
+    (folder / "x.yaml").write_text("run: [\n")
+    done = styx("validate", "x.yaml")
+    assert done.stdout.startswith("x.yaml:2:1: error: not YAML: ")
+    [verdict] = json.loads(styx("validate", "-o", "json", "x.yaml").stdout)
+    assert (verdict["verdict"], verdict["errors"][0]["path"]) == ("refused", "x.yaml:2:1")
 
 
 def test_the_schema_is_the_one_of_the_docs() -> None:

@@ -48,6 +48,13 @@ def test_a_pipeline_is_rewritten_as_a_job(tmp_path: Path) -> None:
     assert list(ours.body["tasks"]) == ["a", "b"]
 
 
+def test_a_header_over_one_task_names_the_job(tmp_path: Path) -> None:
+    (tmp_path / "sky.yaml").write_text("name: p\n---\nname: a\nrun: x\n")
+    (tmp_path / "ours.yaml").write_text(written(tmp_path / "sky.yaml"))
+    spec = files.load(str(tmp_path / "ours.yaml"), env={}).job.check()
+    assert (spec.name, spec.tasks[0].name) == ("p", "a")
+
+
 def test_what_was_left_out_stands_at_its_head(tmp_path: Path) -> None:
     (tmp_path / "sky.yaml").write_text(f"{TASK}workdir: .\n")
     done = styx("import", "sky", str(tmp_path / "sky.yaml"))
@@ -109,11 +116,20 @@ def test_where_the_files_would_go_must_be_clear(words: tuple[str, ...]) -> None:
 @given(st.dictionaries(st.from_regex("[A-Z]{1,4}", fullmatch=True), st.text(), max_size=4))
 def test_what_is_written_reads_back_in_either_yaml(env: dict[str, str]) -> None:
     try:
-        text = yaml_write.write({"run": "x", "env": env})
+        text = yaml_write.write({"run": "x", "env": env}) + "\n"
         assert yaml_text.parse("x", text)[0].content == {"run": "x", "env": env}
         assert yaml_text.parse("x", text, old=True)[0].content == {"run": "x", "env": env}
     except UnicodeEncodeError:
         assert any("\ud800" <= c <= "\udfff" for value in env.values() for c in value)
+
+
+@pytest.mark.parametrize(
+    "text", ["\x85", "a\n\u2028b\n", "\ufeffx", "a\r\nb", "\ta\n\n", " a\n b \n"]
+)
+def test_odd_ends_of_lines_are_kept(text: str) -> None:
+    written = yaml_write.write({"a": text}) + "\n"
+    for old in (True, False):
+        assert yaml_text.parse("x", written, old=old)[0].content == {"a": text}
 
 
 def test_numbers_in_quotes_stay_text() -> None:
