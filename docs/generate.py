@@ -89,23 +89,23 @@ def filled(page: str, sections: Mapping[str, str]) -> str:
 def task_files() -> str:
     shapes = schema.schema()["$defs"]
     names = {"task": "TaskForm", "resources": "ResourcesForm", "job": "JobForm"}
-    own = {"job": set(model.JobForm.__struct_fields__)}
+    own = {"job": frozenset(model.JobForm.__struct_fields__)}
     return filled(
         "task-files.md",
         {
-            title: fields_table(shapes[name]["properties"], own.get(title), shapes)
+            title: fields_table(shapes[name]["properties"], own.get(title, ()), shapes)
             for title, name in names.items()
         },
     )
 
 
 def fields_table(
-    fields: Mapping[str, Any], only: Collection[str] | None, shapes: Mapping[str, Any]
+    fields: Mapping[str, Any], only: Collection[str], shapes: Mapping[str, Any]
 ) -> str:
     rows = [
         f"| `{name}` | {cell(kind_of(field, shapes))} | {default_of(field)} | {about(field)} |"
         for name, field in fields.items()
-        if only is None or name in only
+        if name in only or (not only and name != "$schema")
     ]
     return "\n".join(["| field | type | default | |", "|---|---|---|---|", *rows])
 

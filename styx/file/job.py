@@ -15,6 +15,7 @@ from styx.file.document import Document, refusal
 
 OF_A_JOB: Final = frozenset(model.JobForm.__struct_fields__)
 OF_A_TASK: Final = frozenset(model.TaskForm.__struct_fields__)
+SCHEMA: Final = "$schema"  # a file of JSON names its schema so, for the editor
 NO_DEFAULT: Final = frozenset({"needs"})  # a task that all others need cannot need itself
 MERGED: Final = frozenset(
     {"env", "resources"}
@@ -50,7 +51,7 @@ class Job(NamedTuple):
 
 def of(document: Document, *, env: Mapping[str, str] | None = None) -> Job:
     """`env` is set for every task, whatever the file says. Raises: InvalidSpec."""
-    written = cast("dict[str, Any]", document.content)
+    written = {key: value for key, value in _content(document).items() if key != SCHEMA}
     if "tasks" in written:
         body = _with_defaults(document, written)
     else:
@@ -68,7 +69,7 @@ def of(document: Document, *, env: Mapping[str, str] | None = None) -> Job:
 
 def _written_at(document: Document, path: str) -> str:
     """A default stands beside `tasks`, and a task alone has no `tasks` above it."""
-    written = cast("dict[str, Any]", document.content)
+    written = _content(document)
     if "tasks" not in written:
         return path.removeprefix(_ALONE).lstrip(".")
     if path in document.places:
@@ -78,6 +79,10 @@ def _written_at(document: Document, path: str) -> str:
         if default != path and default.partition(".")[0].partition("[")[0] in written:
             return default
     return path
+
+
+def _content(document: Document) -> dict[str, Any]:
+    return cast("dict[str, Any]", document.content)
 
 
 def _with_defaults(document: Document, written: dict[str, Any]) -> dict[str, Any]:

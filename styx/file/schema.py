@@ -21,6 +21,8 @@ def schema() -> dict[str, Any]:
         **shapes[_JOB]["properties"],
         **{key: shape for key, shape in shapes[_TASK]["properties"].items() if _is_default(key)},
     }
+    for name in (_TASK, _JOB):
+        shapes[name]["properties"][job.SCHEMA] = {"description": "This schema.", "type": "string"}
     shapes[_JOB]["description"] += " What stands beside `tasks` is a default of every task."
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -19,6 +19,7 @@ class Notes:
 
     def __init__(self, document: Document) -> None:
         self._document = document
+        self._said: set[tuple[str, str]] = set()
         self.wrong: list[Note] = []
         self.refused: list[Note] = []
         self.warned: list[Note] = []
@@ -27,10 +28,10 @@ class Notes:
         """Said once of a field, in however many candidates it stands."""
         kinds = {Kind.WARNED: self.warned, Kind.REFUSED: self.refused}
         message = fate.becomes.format(**words) if words else fate.becomes
-        _add(kinds[fate.kind], self._note(path, message))
+        self._add(kinds[fate.kind], self._note(path, message))
 
     def warn(self, path: str, message: str) -> None:
-        _add(self.warned, self._note(path, message))
+        self._add(self.warned, self._note(path, message))
 
     def is_wrong(self, path: str, message: str) -> None:
         self.wrong.append(self._note(path, message))
@@ -51,7 +52,7 @@ class Notes:
         where = self._document.where(path)
         return Note(f"{where}: {path}" if path else where, message, path.rpartition(".")[2])
 
-
-def _add(notes: list[Note], note: Note) -> None:
-    if all((note.field, note.message) != (known.field, known.message) for known in notes):
-        notes.append(note)
+    def _add(self, notes: list[Note], note: Note) -> None:
+        if (note.field, note.message) not in self._said:
+            self._said.add((note.field, note.message))
+            notes.append(note)

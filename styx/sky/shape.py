@@ -1,10 +1,11 @@
 """What SkyPilot's YAML may hold, and what does not fit it: unknown keys, wrong types.
 
 A shape is a type; `OneOf` some words; `Each` an object of any keys; `ListOf`; a dict: an object with these
-keys only; or a tuple of alternatives. Nothing at all (null) fits everywhere.
+keys only; or a tuple of alternatives. A field that is null is not given.
 """
 
 from collections.abc import Iterator
+from types import NoneType
 from typing import Any, Final, NamedTuple, cast
 
 from styx.core import fields
@@ -29,6 +30,7 @@ NUMBER: Final = (int, float)
 WORD: Final = (str, int, float)
 ANYTHING: Final = Each(object)
 _CALLED: Final = {
+    NoneType: "nothing",
     str: "text", int: "a whole number", float: "a number", bool: "true or false",
     dict: "an object", Each: "an object", list: "a list", ListOf: "a list",
 }  # fmt: skip
@@ -42,6 +44,8 @@ _HOOK: Final = {
     "events": ListOf(OneOf(("stop", "preemption", "down"))),
     "timeout": int,
 }
+# {A100:1, H100:1} is an object, too: of keys without values.
+_ACCELERATORS: Final = (str, Each((*NUMBER, NoneType)), ListOf(str))
 _CANDIDATE: Final = {
     "infra": str,
     "cloud": OneOf(_CLOUDS),
@@ -49,8 +53,8 @@ _CANDIDATE: Final = {
     "zone": str,
     "cpus": WORD,
     "memory": WORD,
-    "accelerators": (str, Each(NUMBER), ListOf(str)),
-    "gpus": (str, Each(NUMBER), ListOf(str)),
+    "accelerators": _ACCELERATORS,
+    "gpus": _ACCELERATORS,
     "instance_type": str,
     "use_spot": bool,
     "job_recovery": (
@@ -226,8 +230,7 @@ def _of_alternatives(shapes: tuple[Any, ...], value: object) -> list[FieldError]
         return []
     # Of an object that is wrong inside, say what is; else say what it could be.
     inner = [errors for errors in found if all(error.path for error in errors)]
-    words = list(dict.fromkeys(_called(shape) for shape in shapes))
-    return inner[0] if inner else [_expected(" or ".join(words), value)]
+    return inner[0] if inner else [_expected(_called(shapes), value)]
 
 
 def _of_keys(shapes: dict[str, Any], value: dict[object, object]) -> Iterator[FieldError]:
@@ -242,9 +245,15 @@ def _of_keys(shapes: dict[str, Any], value: dict[object, object]) -> Iterator[Fi
 
 
 def _of_items(shape: Any, items: Any) -> list[FieldError]:
-    return [
-        error for key, item in items for error in below(str(key), item, Wrong(misfits(shape, item)))
-    ]
+    """Here null is a value, and most have none such."""
+    found: list[FieldError] = []
+    nullable = shape is object or (type(shape) is tuple and NoneType in shape)
+    for key, item in items:
+        wrong = misfits(shape, item)
+        if item is None and not nullable:
+            wrong = [_expected(_called(shape), None)]
+        found += below(str(key), item, Wrong(wrong))
+    return found
 
 
 def _expected(what: str, value: object) -> FieldError:
@@ -252,6 +261,9 @@ def _expected(what: str, value: object) -> FieldError:
 
 
 def _called(shape: Any) -> str:
+    if type(shape) is tuple:
+        shapes = cast("tuple[Any, ...]", shape)
+        return " or ".join(dict.fromkeys(_called(one) for one in shapes))
     if isinstance(shape, OneOf):
         return f"one of {', '.join(shape.words)}"
     return _CALLED[shape if isinstance(shape, type) else type(shape)]

@@ -76,7 +76,7 @@ def _rest(given: dict[str, Any], notes: Notes) -> None:
         if not fated or fated.kind is Kind.TAKEN or fated is fate.TASK["secrets"]:
             continue
         if key == "config":
-            for name in value:
+            for name in (name for name, wish in value.items() if wish is not None):
                 notes.befalls(f"config.{name}", fate.CONFIG.get(name, fated))
         elif value not in (False, {}, [], ""):
             notes.befalls(key, fated)

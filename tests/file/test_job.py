@@ -74,6 +74,11 @@ def test_the_document_is_not_changed() -> None:
     assert made.check().tasks[0].env == {"A": "1", "B": "1", "C": "3"}
 
 
+def test_a_file_may_name_its_schema() -> None:
+    assert spec('{"$schema": "task-file.json", "run": "x"}', "job.json").tasks[0].script == "x"
+    assert spec('{"$schema": "task-file.json", "tasks": [{"run": "x"}]}', "job.json").width == 1
+
+
 def test_variables_from_outside_win() -> None:
     assert spec("run: x\nenv: {A: 1}\n", A="2").tasks[0].env == {"A": "2"}
     assert spec("tasks: [{run: x}]\n", A="2").tasks[0].env == {"A": "2"}

@@ -129,7 +129,9 @@ values = st.recursive(
     scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
     max_leaves=6,
 )  # fmt: skip
-likely = st.sampled_from(["x", "A100:8", "4+", 0, 1, True, [], {}, ["a"], {"a": None}, "docker:x"])
+likely = st.sampled_from(
+    ["x", "A100:8", "4+", 0, 1, True, [], {}, ["a"], {"a": None}, "docker:x", [None]]
+)
 resource_keys = st.sampled_from([*shape.RESOURCES, "x"])
 candidates = st.dictionaries(resource_keys, likely | values, max_size=4)
 resource_objects = candidates | st.fixed_dictionaries({"any_of": st.lists(candidates, max_size=3)})

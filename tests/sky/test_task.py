@@ -104,7 +104,7 @@ def test_variables_from_outside_win() -> None:
         ("null", {}),
         ("{cpus: null, ports: []}", {}),
         ("{cpus: 4, any_of: [{memory: 8}, {memory: '8'}]}", {"cpus": 4, "memory": 8}),
-        ("{cpus: 4, ordered: [null]}", {"cpus": 4}),
+        ("{cpus: 4, ordered: [{}]}", {"cpus": 4}),
     ],
 )
 def test_resources(text: str, expected: dict[str, Any]) -> None:
@@ -292,6 +292,14 @@ def test_variables_stand_in_for_themselves_where_skypilot_expands_them() -> None
         ("run: x\nenvs: {A-B: 1}\n", "2:8: envs.A-B: expected a variable's name"),
         ("run: x\nenvs: {A: [1]}\n", "2:8: envs.A: expected text"),
         ("run: x\nenvs: 7\n", "2:1: envs: expected an object, not 7"),
+        ("run: x\nresources: {image_id: {us: null}}\n",
+         "2:24: resources.image_id.us: expected text, not null"),
+        ("run: x\nresources: {accelerators: [null]}\n",
+         "2:28: resources.accelerators[0]: expected text, not null"),
+        ("run: x\nresources: {labels: {a: null}}\n",
+         "2:22: resources.labels.a: expected text or a whole number or a number, not null"),
+        ("run: x\nresources: {ordered: [null]}\n",
+         "2:23: resources.ordered[0]: expected an object, not null"),
         ("run: ' '\n", "1:1: nothing to do: neither `run` nor `setup` says anything"),
         ("resources: {cpus: 1}\n", "1:1: nothing to do: neither `run` nor `setup` says anything"),
     ],
