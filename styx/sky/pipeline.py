@@ -90,8 +90,7 @@ def raise_for(notes: Sequence[Note]) -> None:
 def _split(documents: Sequence[Document]) -> tuple[Document | None, Sequence[Document]]:
     """The header, if there is one, and the tasks."""
     first = set(cast("dict[str, Any]", documents[0].content))
-    is_header = first <= {"name", "execution"} if len(documents) == 1 else first <= HEADER.keys()
-    if is_header and "name" in first and len(documents) > 1:
+    if len(documents) > 1 and "name" in first and first <= HEADER.keys():
         return documents[0], documents[1:]
     return None, documents
 

@@ -15,8 +15,6 @@ _OURS: Final = (form.TASK.keys() | OF_A_JOB) - fate.TASK.keys()
 _THEIRS: Final = fate.TASK.keys() - form.TASK.keys()
 _RESOURCES_OURS: Final = fields.RESOURCES.keys() - fate.RESOURCES.keys()
 _RESOURCES_THEIRS: Final = fate.RESOURCES.keys() - fields.RESOURCES.keys()
-
-
 # A file with none of these is about something else.
 _TELLING: Final = frozenset(
     {"run", "command", "tasks", "setup", "resources", "file_mounts", "envs"}
@@ -30,16 +28,21 @@ def is_of_tasks(documents: Sequence[Document]) -> bool:
 
 def is_sky(documents: Sequence[Document]) -> bool:
     found = [document.content for document in documents if document.content is not None]
-    if len(found) != 1:
-        return len(found) > 1 and all(isinstance(content, dict) for content in found)
-    return isinstance(found[0], dict) and _is_sky(cast("dict[str, Any]", found[0]))
-
-
-def _is_sky(content: Mapping[str, Any]) -> bool:
-    resources: object = content.get("resources")
-    words = cast("dict[str, Any]", resources if isinstance(resources, dict) else {})
-    if content.keys() & _OURS or words.keys() & _RESOURCES_OURS:
+    if not found or not all(isinstance(content, dict) for content in found):
         return False
+    tasks = cast("list[dict[str, Any]]", found)
+    if any(task.keys() & _OURS or _resources(task).keys() & _RESOURCES_OURS for task in tasks):
+        return False
+    return len(tasks) > 1 or _is_theirs(tasks[0])
+
+
+def _resources(content: Mapping[str, Any]) -> dict[str, Any]:
+    resources: object = content.get("resources")
+    return cast("dict[str, Any]", resources if isinstance(resources, dict) else {})
+
+
+def _is_theirs(content: Mapping[str, Any]) -> bool:
+    words = _resources(content)
     if content.keys() & _THEIRS or words.keys() & _RESOURCES_THEIRS:
         return True
     try:

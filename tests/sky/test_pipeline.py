@@ -116,6 +116,7 @@ def test_a_file_of_skypilot_is_known_by_its_words(text: str) -> None:
         "run: x\nworkdir: .\n", "run: x\nsetup: y\nenv: {}\n", "tasks: {a: {run: x, setup: y}}\n",
         "command: x\nresources: {infra: aws}\n", "run: x\nresources: {gpus: A100, region: x, arch: arm64}\n",
         "- run: x\n", "words\n", "", "run: x\n--- words\n",
+        "command: x\n---\nrun: x\n", "tasks: {}\n---\nrun: x\n",
     ],
 )  # fmt: skip
 def test_what_both_would_take_is_ours(text: str) -> None:
