@@ -34,8 +34,8 @@ def parse(name: str, text: str) -> Document:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise _Twice(next(key for n, key in enumerate(keys) if key in keys[:n]))
+        seen: set[str] = set()
+        raise _Twice(next(key for key, _ in pairs if key in seen or seen.add(key)))
     return made
 
 
