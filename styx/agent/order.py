@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from styx.agent import home, proc
-from styx.core import matrix
 from styx.core.spec import Delivery, TaskSpec
 from styx.wire import agent as wire
 
@@ -79,8 +78,7 @@ def environment(
         ours["SKYPILOT_NUM_JOBS"] = str(spec.width)
     if assign.array_value is not None:
         ours["STYX_ARRAY_VALUE"] = assign.array_value
-        if spec.matrix:
-            ours = matrix.variables(assign.array_value) | ours
+        ours = spec.variables(assign.array_value) | ours
     # A task that asked for no GPU sees none, unless its author says otherwise.
     hidden = {GPU_VARIABLE: ""} if has_gpus else {}
     granted = {GPU_VARIABLE: ",".join(map(str, gpus))} if gpus else {}

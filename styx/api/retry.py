@@ -7,7 +7,6 @@ from typing import Final, NamedTuple
 
 from msgspec.structs import replace
 
-from styx.core import matrix
 from styx.core.job import Job
 from styx.core.spec import JobSpec, Need, On, TaskSpec
 from styx.core.task import TERMINAL, Task
@@ -83,7 +82,7 @@ def _element(spec: TaskSpec, index: int, taken: set[str]) -> TaskSpec:
     env = {**spec.env, "STYX_ARRAY_INDEX": str(index)}
     if spec.array_values:
         value = spec.array_values[index]
-        env |= {**(matrix.variables(value) if spec.matrix else {}), "STYX_ARRAY_VALUE": value}
+        env |= {**spec.variables(value), "STYX_ARRAY_VALUE": value}
     name = f"{spec.name[:110]}-{index}"
     while name in taken:
         name += "-again"

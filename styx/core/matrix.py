@@ -53,10 +53,6 @@ def read(value: object) -> tuple[str, ...]:
     return tuple(msgspec.json.encode(element).decode() for element in elements)
 
 
-def variables(element: str) -> Row:
-    return msgspec.json.decode(element, type=Row)
-
-
 def _checked(key: str, value: object, reader: fields.Reader, errors: list[FieldError]) -> list[Any]:
     try:
         return reader(value)

@@ -94,6 +94,10 @@ class TaskSpec(msgspec.Struct, frozen=True, omit_defaults=True):
         """How many tasks this spec makes."""
         return 1 if self.array_count is None else self.array_count
 
+    def variables(self, value: str) -> dict[str, str]:
+        """Those of the element of a matrix that has this value; of other arrays none."""
+        return msgspec.json.decode(value, type=dict[str, str]) if self.matrix else {}
+
 
 class JobSpec(msgspec.Struct, frozen=True):
     """Acyclic, names unique, every need resolvable: `core.form` has checked."""

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from styx.core import form, matrix
+from styx.core import form
 from styx.errors import InvalidSpec
 
 
@@ -47,7 +47,7 @@ def test_combinations_one_by_one() -> None:
 
 def test_an_element_is_read_as_it_was_written() -> None:
     spec = form.check_task({"command": "x", "matrix": {"a": ['"\n', "é"]}})
-    assert [matrix.variables(value) for value in spec.array_values] == [{"a": '"\n'}, {"a": "é"}]
+    assert [spec.variables(value) for value in spec.array_values] == [{"a": '"\n'}, {"a": "é"}]
 
 
 @pytest.mark.parametrize(
