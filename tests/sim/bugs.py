@@ -11,6 +11,7 @@ from collections.abc import Generator
 from typing import Any, Final, NamedTuple
 from unittest import mock
 
+from styx.agent import room as waiting
 from styx.agent.custody import Custody
 from styx.agent.duties import Duties, Lease
 from styx.agent.roster import Entry
@@ -107,6 +108,7 @@ BUGS: Final[dict[str, Bug]] = {
     "suspects are assigned to": Bug("R-23", [(match, "takes_work", wrong.takes_work_until_gone)]),
     "gang placed in part": Bug("gang", [(place, "assign", wrong.all_but_one)]),
     "room not counted": Bug("I-13", [(Room, "take", wrong.nothing), (Room, "give", wrong.nothing)]),
+    "agent ignores its room": Bug("I-13", [(waiting.Room, "fits", wrong.yes)]),
     # Silence
     "no failover grace": Bug(
         "L-2",
