@@ -76,6 +76,10 @@ class Entry:
             self.phase = Phase.ENDED
             self.exit = end = msgspec.convert(record["exit"], Exit)
             self.streams[0].final, self.streams[1].final = end.out_bytes, end.err_bytes
+            if end.reason is Reason.EXIT_STATUS_LOST:
+                # Assigned anew it is not executed anew: a power cut took its claim, not its output.
+                for stream in self.streams:
+                    stream.written_earlier()
         elif self.pid:  # a claim alone says nothing: its supervisor may have died before the start
             self.phase = Phase.RUNNING
 

@@ -52,6 +52,10 @@ class Stream:
         if offset < self._freed:  # it had more once, and has lost it
             self._holed = True
 
+    def written_earlier(self) -> None:
+        """Under another link, which may have dropped bytes."""
+        self._holed = True
+
     def length(self) -> int:
         if self.final is not None:
             return self.final

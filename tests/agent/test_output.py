@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from styx.agent import home
+from styx.agent.roster import Roster
 from styx.agent.spool import ALIGN_BYTES, Spool, Stream, size
 from styx.wire import agent as wire
 from tests.agent.conftest import StartAgent
@@ -255,6 +256,25 @@ class TestStream:
         spool.touch(None)
         spool.shorten()
         assert stream.kept_bytes() == 20 * ALIGN_BYTES
+
+    @linux_only
+    def test_holes_are_gaps_where_the_claim_was_lost_and_the_output_was_not(
+        self, tmp_path: Path
+    ) -> None:
+        """Assigned anew, to a link that knows nothing of the file."""
+        key = a_key()
+        path = Path(home.spool_path(str(tmp_path), str(key), home.OUT_SUFFIX))
+        path.parent.mkdir()
+        assert self.filled(path, 8).drop(4 * ALIGN_BYTES) == 4 * ALIGN_BYTES
+        roster = Roster(str(tmp_path), {})
+        entry = roster.add(key, {"gpus": [], "exclusive": False})
+        lost = {"reason": "exit_status_lost", "out_bytes": 8 * ALIGN_BYTES}
+        roster.apply(entry, {"k": str(key), "exit": lost})
+        (gap, *logs), more = entry.streams[0].read(1 << 20)
+        assert not more
+        assert isinstance(gap, wire.Gap)
+        assert (gap.start, gap.end) == (0, 4 * ALIGN_BYTES)
+        assert b"".join(m.data for m in logs if isinstance(m, wire.Log)) == b"x" * 4 * ALIGN_BYTES
 
     @linux_only
     def test_dropping_again_goes_on_behind_the_gap(self, tmp_path: Path) -> None:
