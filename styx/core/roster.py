@@ -231,7 +231,7 @@ def _absent(draft: Draft, attempt: Attempt, *, restored: bool) -> None:
 
 
 def _lose_unless_resendable(draft: Draft, attempt: Attempt) -> None:
-    """Whether it has begun, the directory would have said that is gone. The rest may run twice."""
+    """The state directory that knew whether it has begun is gone: only what may run twice is sent again."""
     task = draft.task(attempt.task_id)
     resendable = (
         attempt.state is AttemptState.ASSIGNED
