@@ -186,9 +186,11 @@ def test_a_stop_with_a_long_grace_does_not_outlast_the_lease(sup: Supervised) ->
 
 def test_a_lease_that_is_renewed_grants_the_rest_of_a_grace(sup: Supervised) -> None:
     sup.send(do="lease", until=proc.now() + 1000)
-    sup.sh("k", "trap 'sleep 1; exit 5' TERM; echo ready; sleep 1000", exclusive=True, grace=0.1)
+    # A loop, not one long sleep: a TERM between the echo and the fork would leave that asleep.
+    script = "trap 'sleep 2; exit 5' TERM; echo ready; while :; do sleep 0.05; done"
+    sup.sh("k", script, exclusive=True, grace=0.1)
     until(lambda: sup.out("k") == b"ready\n")
-    sup.send(do="lease", until=proc.now() + 0.7)
+    sup.send(do="lease", until=proc.now() + 1.5)
     sup.stop("k", grace=1000)
     sup.send(do="lease", until=proc.now() + 1000)
     assert sup.end("k")["code"] == 5
