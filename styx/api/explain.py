@@ -54,7 +54,7 @@ def explanation(
         name=task.name,
         status=cast("http.Status", word),
         summary=_summary(task, word, views.task(task, attempts, agents), found, now),
-        hindrances=[http.Hindrance(h.code, h.subject, h.message, h.id) for h in found],
+        hindrances=views.hindrances(found),
         hint=_CURES.get(found[0].code, "") if found else _ENDS.get(task.reason, ""),
         history=history(task, attempts, agents),
     )

@@ -24,9 +24,10 @@ from styx.api.route import (
     reply,
     visit,
 )
-from styx.core import event, form, model
+from styx.core import event, form, model, plan
 from styx.core.ids import JobId, TaskId
 from styx.core.job import TERMINAL, Job, JobState
+from styx.core.spec import JobSpec
 from styx.core.task import TaskState
 from styx.errors import Conflict
 from styx.store.query import SpecRows
@@ -35,6 +36,7 @@ from styx.wire import http
 PATH: Final = "/api/v1/jobs"
 FINAL_COUNTS: Final = 4_096  # of jobs that are over: counted once; the oldest are counted again
 PAGE: Final = 1_000
+REPEATED_OR_PLANNED: Final = {200: f"{REPEATED[200]}, or a plan"}
 EXAMPLE: Final = {
     "name": "train",
     "tasks": {
@@ -49,6 +51,12 @@ class JobsQuery(Filters, frozen=True):
     status: Annotated[tuple[JobState, ...], msgspec.Meta(description="Only these.")] = ()
 
 
+class Submit(msgspec.Struct, frozen=True):
+    plan: Annotated[
+        bool, msgspec.Meta(description="Only say what would become of it: make nothing.")
+    ] = False
+
+
 class Jobs:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
@@ -57,9 +65,10 @@ class Jobs:
     @route.post(
         PATH,
         "submitJob",
-        http.JobSubmitted,
+        http.JobSubmitted | http.JobPlan,
         status=201,
-        also=REPEATED,
+        also=REPEATED_OR_PLANNED,
+        query=Submit,
         headers=MAKING,
         body=model.JobForm,
         example=EXAMPLE,
@@ -68,11 +77,15 @@ class Jobs:
     async def submit(self, call: Call) -> Response[bytes]:
         """Submit a job.
 
-        The answer is a promise: the job is durable, and never lost after it.
+        The answer is a promise: the job is durable, and never lost after it. With `plan`, nothing is
+        made: the answer says where each task would go if it were submitted now, and what would wait.
         """
         body = await call.body()
+        planned = read_query(call, Submit).plan
         key = submit.key_of(call, body)
         spec = await submit.checked(body, form.check_job)
+        if planned:
+            return reply(self._plan(spec))
         return _submitted(await submit.submit(self._backend, spec, key, submit.asked_by(call)))
 
     @route.get(PATH, "listJobs", list[http.JobView], also=UNCHANGED, query=JobsQuery)
@@ -159,6 +172,11 @@ class Jobs:
         spec = again.of_job(job, left)
         asked = submit.asked_by(call)
         return _submitted(await submit.submit(self._backend, spec, key, asked, retry_of=job.id))
+
+    def _plan(self, spec: JobSpec) -> http.JobPlan:
+        engine = self._backend.engine
+        found = plan.plan(engine.world, spec, engine.clock(), engine.policy, project=submit.PROJECT)
+        return views.plan(spec.name, found, engine.world.agents)
 
     async def _not_succeeded(self, job_id: JobId, row: SpecRows) -> Sequence[int]:
         width = row.spec.width

@@ -1,8 +1,11 @@
 """`styx submit`: a file of tasks."""
 
+import contextlib
+from collections.abc import Generator
+
 import click
 
-from styx.cli import exits, files, follow, local, options, render, session, talk
+from styx.cli import exits, files, follow, local, options, plan, render, session, talk
 from styx.errors import InvalidSpec
 from styx.file.job import Job
 from styx.sdk.client import Styx
@@ -13,6 +16,7 @@ from styx.wire import http as wire
 @click.argument("file", type=click.Path(allow_dash=True))
 @click.option("--wait", is_flag=True, help="Wait for the job, exit with its code.")
 @click.option("--follow", "follow_tasks", is_flag=True, help="Also print what its tasks print.")
+@click.option("--plan", "planned", is_flag=True, help="Only say what would become of it.")
 @click.option("--idempotency-key", help="Submitting the same key again gives the same job.")
 @click.option("-e", "--env", type=options.PAIR, multiple=True, help="A variable of every task.")
 @options.sky
@@ -21,6 +25,7 @@ def submit(
     file: str,
     wait: bool,
     follow_tasks: bool,
+    planned: bool,
     idempotency_key: str | None,
     env: tuple[tuple[str, str], ...],
     sky: bool,
@@ -34,6 +39,9 @@ def submit(
     if loaded.sky:  # its scripts run otherwise than ours
         talk.say(f"{file} is read as a file of SkyPilot's")
     session.warn(loaded.warnings)
+    if planned:
+        with session.connect() as styx, _located(loaded.job):
+            return plan.show(styx, loaded.job.body, output)
     with local.connect_or_start() as styx:
         job = _submit(styx, loaded.job, idempotency_key or "")
         session.warn(job.warnings)
@@ -52,7 +60,14 @@ def submit(
 def _submit(styx: Styx, given: Job, key: str) -> wire.JobSubmitted:
     if session.is_local(styx):
         files.stand_here(given.body)
-    try:
+    with _located(given):
         return styx.submit_job(given.body, key=key)
+
+
+@contextlib.contextmanager
+def _located(given: Job) -> Generator[None]:
+    """What the server refuses is told with its place in the file."""
+    try:
+        yield
     except InvalidSpec as error:
         raise given.refused(error) from error

@@ -1,15 +1,18 @@
 """Why a task is not running yet: every agent with its reason, and who is before it in the line."""
 
+from collections.abc import Callable
 from datetime import datetime
+from typing import Final
 
 import msgspec
 
 from styx.core.agent import AgentState
 from styx.core.attempt import AttemptState
-from styx.core.ids import TaskId
+from styx.core.ids import AgentId, TaskId
 from styx.core.match import why_never, why_not_now
 from styx.core.policy import Policy
 from styx.core.queue import in_order, place_of
+from styx.core.room import Room
 from styx.core.spec import RANK
 from styx.core.task import Task, TaskState
 from styx.core.world import World
@@ -24,6 +27,9 @@ class Hindrance(msgspec.Struct, frozen=True):
     subject: str
     message: str
     id: str = ""
+
+
+NO_AGENT: Final = Hindrance("no_agent", "", "no agent is connected")
 
 
 def hindrances(world: World, task_id: TaskId, now: datetime, policy: Policy) -> list[Hindrance]:
@@ -41,7 +47,7 @@ def hindrances(world: World, task_id: TaskId, now: datetime, policy: Policy) -> 
         left_s = (task.not_before - now).total_seconds()
         words = f"retries in {left_s:.0f}s, after attempt {task.attempt}"
         return [Hindrance("backoff", task.name, words)]
-    return _agents(world, task, policy)
+    return waits(world, task, policy, world.rooms.__getitem__)
 
 
 def _given_ahead(world: World, task: Task) -> list[Hindrance]:
@@ -72,16 +78,19 @@ def _word(task: Task) -> str:
     return {TaskState.READY: "queued", TaskState.ACTIVE: "running"}.get(task.state, str(task.state))
 
 
-def _agents(world: World, task: Task, policy: Policy) -> list[Hindrance]:
+def waits(
+    world: World, task: Task, policy: Policy, room: Callable[[AgentId], Room]
+) -> list[Hindrance]:
+    """Of a ready task that was not placed: every agent with its reason, as `room` sees them."""
     wanted = task.spec.requirements
     agents = [a for a in world.agents.values() if a.state is not AgentState.GONE]
     if not agents:
-        return [Hindrance("no_agent", "", "no agent is connected")]
+        return [NO_AGENT]
     never: list[Hindrance] = []
     passing: list[Hindrance] = []
     free: list[str] = []
     for agent in agents:
-        why = why_never(wanted, agent) or why_not_now(wanted, agent, world.rooms[agent.id])
+        why = why_never(wanted, agent) or why_not_now(wanted, agent, room(agent.id))
         if why is None:
             free.append(agent.name)
             continue

@@ -83,6 +83,10 @@ class Styx:
     def submit_job(self, job: Document, *, key: str = "") -> wire.JobSubmitted:
         return self._post(wire.JobSubmitted, "/jobs", body=job, key=key)
 
+    def plan_job(self, job: Document) -> wire.JobPlan:
+        """What would become of it if it were submitted now; nothing is made."""
+        return self._post(wire.JobPlan, "/jobs", query={"plan": "true"}, body=job)
+
     # --- tasks ------------------------------------------------------------------------------------
 
     def task(self, task_id: str) -> wire.TaskDetail:

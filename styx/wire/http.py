@@ -71,6 +71,52 @@ class JobSubmitted(msgspec.Struct, omit_defaults=True):
     warnings: list[str] = []
 
 
+class PlannedAgent(msgspec.Struct):
+    id: str
+    name: str
+    count: int  # tasks that would start there; of a gang, members
+
+
+class TaskPlan(msgspec.Struct):
+    """What would become of the tasks of one spec: `total` is the sum of the four counts."""
+
+    name: str
+    total: int
+    starting: int  # at once
+    waiting: int  # for room
+    blocked: int  # until what they need is over
+    untried: int  # beyond what one plan looks at: no more is known of them
+    agents: list[PlannedAgent]
+    needs: list["PlannedNeed"]
+    num_nodes: int
+    priority: str
+    resources: "ResourcesView"
+    price_usd_per_hour: (
+        float  # of what would be rented for those that start: agents of one's own cost nothing
+    )
+    hindrances: list[
+        "Hindrance"
+    ]  # of the first that waits; of any, when no agent could ever run it
+
+
+class PlannedNeed(msgspec.Struct):
+    task: str
+    on: str
+
+
+class JobPlan(msgspec.Struct):
+    """What `?plan=1` answers: nothing was made, and nothing is kept free for it."""
+
+    name: str
+    total: int
+    starting: int
+    waiting: int
+    blocked: int
+    untried: int
+    price_usd_per_hour: float
+    tasks: list[TaskPlan]
+
+
 class CancelAccepted(msgspec.Struct):
     id: str
     status: str
