@@ -195,28 +195,35 @@ def _job(
             if dice.random() < 0.35
         )
         gang = dice.random() < 0.12
-        specs.append(
-            TaskSpec(
-                name=f"t{t}",
-                argv=_program(dice, noise, long),
-                requirements=Requirements(
-                    cpus_milli=dice.choice((500, 1_000, 2_000)),
-                    memory_bytes=dice.choice((0, GIB)),
-                ),
-                num_nodes=2 if gang else 1,
-                priority=dice.choice(list(Priority)),
-                needs=needs,
-                retries=dice.choice((0, 0, 1, 3)),
-                infra_retries=dice.choice((0, 1, 3, 5)),
-                timeout_s=dice.choice((None, None, 5.0, 60.0)),
-                queue_timeout_s=dice.choice((None, None, None, 60.0)),
-                grace_s=dice.choice((1.0, 3.0, 8.0)),
-                delivery=Delivery.AT_MOST_ONCE if dice.random() < once else Delivery.AT_LEAST_ONCE,
-                exclusive=dice.random() < exclusive,
-                array_count=dice.choice((None, None, None, 2, 4)) if not gang else None,
-            )
+        spec = TaskSpec(
+            name=f"t{t}",
+            argv=_program(dice, noise, long),
+            requirements=Requirements(
+                cpus_milli=dice.choice((500, 1_000, 2_000)),
+                memory_bytes=dice.choice((0, GIB)),
+            ),
+            num_nodes=2 if gang else 1,
+            priority=dice.choice(list(Priority)),
+            needs=needs,
+            retries=dice.choice((0, 0, 1, 3)),
+            infra_retries=dice.choice((0, 1, 3, 5)),
+            timeout_s=dice.choice((None, None, 5.0, 60.0)),
+            queue_timeout_s=dice.choice((None, None, None, 60.0)),
+            grace_s=dice.choice((1.0, 3.0, 8.0)),
+            delivery=Delivery.AT_MOST_ONCE if dice.random() < once else Delivery.AT_LEAST_ONCE,
+            exclusive=dice.random() < exclusive,
+            array_count=dice.choice((None, None, None, 2, 4)) if not gang else None,
         )
+        specs.append(_in_time(spec))
     return JobSpec(f"job{n}", tuple(specs), dice.choice(list(OnFailure)))
+
+
+def _in_time(spec: TaskSpec) -> TaskSpec:
+    """All its tries may share one line: what they print together is no more than one flood."""
+    *words, out, err = spec.argv
+    tries = spec.width * spec.num_nodes * (spec.retries + 1)
+    out = min(int(out), FLOOD_BYTES // tries)
+    return msgspec.structs.replace(spec, argv=(*words, str(out), err))
 
 
 def _program(dice: random.Random, noise: float, long: float) -> tuple[str, ...]:
