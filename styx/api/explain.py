@@ -27,6 +27,7 @@ _CURES: Final = {
     "labels": "start an agent with the label: styx agent --label KEY=VALUE",
     "arch": "start an agent on such a machine",
     "agent_draining": "let it take tasks again with: styx resume AGENT",
+    "parallel": "let more of them run at once: raise `parallel`",
     "gang_incomplete": "ask for fewer nodes, or start more agents",
 }
 _ENDS: Final = {

@@ -13,8 +13,8 @@ import msgspec
 
 from styx.core import agent as agents
 from styx.core import attempt as attempts
+from styx.core import census, machine, match
 from styx.core import job as jobs
-from styx.core import machine, match
 from styx.core import task as tasks
 from styx.core.agent import Agent
 from styx.core.attempt import Attempt
@@ -49,6 +49,7 @@ class Draft:
         self._moved: dict[AgentId, None] = self.touched.copy()  # since they were last put there
         self._rooms: dict[AgentId, Room] = {}
         self._usage: dict[str, int] = {}
+        self._active: dict[SpecId, int] = {}
         self._ended: dict[JobId, dict[TaskState, int]] = {}
 
     # --- reading ----------------------------------------------------------------------------------
@@ -107,7 +108,14 @@ class Draft:
         return self._usage.get(project, self.world.usage.get(project, 0))
 
     def class_of(self, task: Task) -> ClassKey:
-        return ClassKey(task.spec.requirements, task.spec.num_nodes, self._project(task))
+        return ClassKey.of(task, self._project(task))
+
+    def active(self, spec_id: SpecId) -> int:
+        """How many tasks of a spec with `parallel` are active."""
+        return self._active.get(spec_id, self.world.active(spec_id))
+
+    def at_limit(self, key: ClassKey) -> bool:
+        return key.limit is not None and self.active(key.limit.spec_id) >= key.limit.parallel
 
     def waits(self, task_id: TaskId) -> int:
         return self.delta.hints.waits.get(task_id, self.world.waits.get(task_id, 0))
@@ -128,6 +136,9 @@ class Draft:
         if before:
             machine.check(tasks.NEXT, before.state, task.state)
         self.delta.tasks[task.id] = _versioned(task, self.world.tasks.get(task.id))
+        if task.spec.parallel:
+            change = census.activity(before, task)
+            self._active[task.spec_id] = self.active(task.spec_id) + change
         if task.state is TaskState.READY:
             if task.not_before is None or task.not_before <= self.now:
                 self.ready[task.id] = None

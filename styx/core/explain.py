@@ -1,14 +1,13 @@
 """Why a task is not running yet: every agent with its reason, and who is before it in the line."""
 
-from collections.abc import Callable
 from datetime import datetime
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
 from styx.core.agent import AgentState
 from styx.core.attempt import AttemptState
-from styx.core.ids import AgentId, TaskId
+from styx.core.ids import AgentId, SpecId, TaskId
 from styx.core.match import why_never, why_not_now
 from styx.core.policy import Policy
 from styx.core.queue import in_order, place_of
@@ -47,7 +46,7 @@ def hindrances(world: World, task_id: TaskId, now: datetime, policy: Policy) -> 
         left_s = (task.not_before - now).total_seconds()
         words = f"retries in {left_s:.0f}s, after attempt {task.attempt}"
         return [Hindrance("backoff", task.name, words)]
-    return waits(world, task, policy, world.rooms.__getitem__)
+    return waits(world, task, policy, world)
 
 
 def _given_ahead(world: World, task: Task) -> list[Hindrance]:
@@ -78,11 +77,20 @@ def _word(task: Task) -> str:
     return {TaskState.READY: "queued", TaskState.ACTIVE: "running"}.get(task.state, str(task.state))
 
 
-def waits(
-    world: World, task: Task, policy: Policy, room: Callable[[AgentId], Room]
-) -> list[Hindrance]:
-    """Of a ready task that was not placed: every agent with its reason, as `room` sees them."""
-    wanted = task.spec.requirements
+class Seen(Protocol):
+    """What is left where, and what is active: by the world, or by a draft that has placed something."""
+
+    def room(self, agent_id: AgentId) -> Room: ...
+    def active(self, spec_id: SpecId) -> int: ...
+
+
+def waits(world: World, task: Task, policy: Policy, seen: Seen) -> list[Hindrance]:
+    """Of a ready task that was not placed: its spec's own bound, or every agent with its reason."""
+    spec = task.spec
+    if spec.parallel and seen.active(task.spec_id) >= spec.parallel:
+        words = f"{spec.parallel} of {spec.name} are active, and no more may be at once"
+        return [Hindrance("parallel", spec.name, words)]
+    wanted = spec.requirements
     agents = [a for a in world.agents.values() if a.state is not AgentState.GONE]
     if not agents:
         return [NO_AGENT]
@@ -90,7 +98,7 @@ def waits(
     passing: list[Hindrance] = []
     free: list[str] = []
     for agent in agents:
-        why = why_never(wanted, agent) or why_not_now(wanted, agent, room(agent.id))
+        why = why_never(wanted, agent) or why_not_now(wanted, agent, seen.room(agent.id))
         if why is None:
             free.append(agent.name)
             continue

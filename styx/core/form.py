@@ -188,6 +188,9 @@ def _either_or(document: dict[str, object]) -> Iterable[FieldError]:
         yield FieldError("command", "missing: a program (with `args`), or a shell script in `run`")
     elif run and document.get("args"):
         yield FieldError("args", "belong to `command`; a `run` script holds its own words")
+    many = document.get("array") is not None or document.get("matrix") is not None
+    if document.get("parallel") is not None and not many:
+        yield FieldError("parallel", "bounds an `array` or a `matrix`; one task alone needs none")
     if document.get("array") is not None and document.get("matrix") is not None:
         yield FieldError("matrix", "give either `array` or `matrix`, not both")
 
@@ -292,6 +295,7 @@ TASK: Final = {
     "num_nodes": Field("num_nodes", fields.whole(1, MAX_NODES)),
     "priority": Field("priority", fields.choice(Priority)),
     "needs": Field("needs", fields.needs),
+    "parallel": Field("parallel", fields.whole(1, MAX_TASKS_PER_JOB)),
     "retries": Field("retries", fields.whole(0, MAX_RETRIES)),
     "infra_retries": Field("infra_retries", fields.whole(0, MAX_RETRIES)),
     "retry_on": Field("retry_on", fields.exit_codes),

@@ -81,7 +81,7 @@ def _planned(draft: Draft, spec: TaskSpec, tried: Sequence[TaskId]) -> Planned:
         if task.state is TaskState.READY:
             waiting.append(task)
     why = never or tuple(
-        explain.waits(draft.world, waiting[0], draft.policy, draft.room) if waiting else ()
+        explain.waits(draft.world, waiting[0], draft.policy, draft) if waiting else ()
     )
     return Planned(
         spec,

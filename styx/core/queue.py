@@ -2,13 +2,20 @@
 
 import heapq
 from collections.abc import Iterator
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Self, TypeVar
 
-from styx.core.ids import TaskId
+from styx.core.ids import SpecId, TaskId
 from styx.core.spec import RANK, Requirements
 from styx.core.task import Task
 
 T = TypeVar("T")
+
+
+class Limit(NamedTuple):
+    """A spec's own bound on how many of its tasks are active at once."""
+
+    spec_id: SpecId
+    parallel: int
 
 
 class ClassKey(NamedTuple):
@@ -17,6 +24,13 @@ class ClassKey(NamedTuple):
     requirements: Requirements
     num_nodes: int
     project: str
+    limit: Limit | None = None
+
+    @classmethod
+    def of(cls, task: Task, project: str) -> Self:
+        spec = task.spec
+        limit = Limit(task.spec_id, spec.parallel) if spec.parallel else None
+        return cls(spec.requirements, spec.num_nodes, project, limit)
 
 
 class Place(NamedTuple):

@@ -85,6 +85,7 @@ class TaskSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     exclusive: bool = False
     array_count: int | None = None
     array_values: tuple[str, ...] = ()  # as long as `array_count`, or empty
+    parallel: int = 0  # of its tasks so many are active at once; 0 is as many as have room
     matrix: bool = False  # each of the values is a JSON object of variables
     workdir: str = ""  # a directory of the agent's machine; "" is the agent's own work directory
     labels: dict[str, str] = {}

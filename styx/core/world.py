@@ -17,7 +17,7 @@ from styx.core.attempt import Attempt
 from styx.core.census import Census
 from styx.core.delta import Delta, Settlement
 from styx.core.effect import backstop, deadlines
-from styx.core.ids import AgentId, AttemptKey, JobId, TaskId
+from styx.core.ids import AgentId, AttemptKey, JobId, SpecId, TaskId
 from styx.core.job import TERMINAL as JOB_TERMINAL
 from styx.core.job import Job
 from styx.core.queue import ClassKey, ReadyQueue
@@ -85,6 +85,14 @@ class World:
             if need in world.dependants
         )
         return world
+
+    def room(self, agent_id: AgentId) -> Room:
+        """What an agent that is not gone has left."""
+        return self.rooms[agent_id]
+
+    def active(self, spec_id: SpecId) -> int:
+        """How many tasks of a spec with `parallel` are active."""
+        return self.census.active[spec_id]
 
     def attempts_of(self, agent_id: AgentId) -> Collection[AttemptKey]:
         """Keys of the agent's attempts that live, or whose logs are incomplete."""
@@ -229,7 +237,7 @@ class World:
         return self.queues.setdefault(self.class_of(task), ReadyQueue())
 
     def class_of(self, task: Task) -> ClassKey:
-        return ClassKey(task.spec.requirements, task.spec.num_nodes, self.jobs[task.job_id].project)
+        return ClassKey.of(task, self.jobs[task.job_id].project)
 
     def _wake(self, now: datetime) -> None:
         """Queue the tasks whose backoff is over. Later deadlines keep entries of their own."""

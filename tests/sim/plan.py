@@ -109,7 +109,7 @@ def draw(seed: int, *, deep: bool = True) -> Plan:
     agents = dice.choice((2, 2, 3, 3, 4)) if deep else dice.choice((1, 2, 3))
     faults_s = dice.uniform(250, 400) if deep else dice.uniform(40, 90)
     lost_after_s = dice.choice((60.0, 60.0, 60.0, 120.0))
-    works = _works(dice, faults_s, deep=deep)
+    works = _bounded(random.Random(f"bound {seed}"), _works(dice, faults_s, deep=deep))
     return Plan(
         seed=seed,
         servers=dice.choice((1, 2, 2, 2)),
@@ -182,6 +182,25 @@ def _works(dice: random.Random, faults_s: float, *, deep: bool) -> list[Work]:
             )
         )
     return works
+
+
+def _bounded(dice: random.Random, works: list[Work]) -> list[Work]:
+    """Some arrays may not have all their tasks active at once."""
+    bound = dice.choice((0.0, 0.5))
+    return [
+        work._replace(
+            spec=msgspec.structs.replace(
+                work.spec,
+                tasks=tuple(
+                    msgspec.structs.replace(spec, parallel=dice.choice((1, 2)))
+                    if spec.array_count and dice.random() < bound
+                    else spec
+                    for spec in work.spec.tasks
+                ),
+            )
+        )
+        for work in works
+    ]
 
 
 def _job(
