@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from styx.core.agent import Agent, AgentState, Capacity
-from styx.core.ids import SpecId
+from styx.core.queue import Limit, limit_of
 from styx.core.spec import Requirements
 from styx.core.task import TERMINAL, Task, TaskState
 
@@ -30,14 +30,14 @@ class Census:
     """
 
     tasks: Counter[TaskState] = field(default_factory=Counter[TaskState])
-    active: Counter[SpecId] = field(default_factory=Counter[SpecId])  # of specs with `parallel`
+    active: Counter[Limit] = field(default_factory=Counter[Limit])  # of tasks that have one
     agents: Counter[AgentState] = field(default_factory=Counter[AgentState])
     capacity: Amount = field(default_factory=Amount)
     held: Amount = field(default_factory=Amount)
 
     def task(self, before: Task | None, after: Task) -> None:
-        if after.spec.parallel:
-            self._count_active(before, after)
+        if limit := limit_of(after):
+            self._count_active(limit, activity(before, after))
         if before is not None:
             if before.state is after.state:
                 return
@@ -58,10 +58,10 @@ class Census:
     def join(self, tasks: Counter[TaskState]) -> None:
         self.tasks.update(tasks)
 
-    def _count_active(self, before: Task | None, after: Task) -> None:
-        self.active[after.spec_id] += activity(before, after)
-        if not self.active[after.spec_id]:
-            del self.active[after.spec_id]
+    def _count_active(self, limit: Limit, change: int) -> None:
+        self.active[limit] += change
+        if not self.active[limit]:
+            del self.active[limit]
 
     def _offer(self, agent: Agent, sign: int) -> None:
         if agent.state is not AgentState.GONE:

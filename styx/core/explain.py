@@ -7,10 +7,10 @@ import msgspec
 
 from styx.core.agent import AgentState
 from styx.core.attempt import AttemptState
-from styx.core.ids import AgentId, SpecId, TaskId
+from styx.core.ids import AgentId, TaskId
 from styx.core.match import why_never, why_not_now
 from styx.core.policy import Policy
-from styx.core.queue import in_order, place_of
+from styx.core.queue import Limit, in_order, limit_of, place_of
 from styx.core.room import Room
 from styx.core.spec import RANK
 from styx.core.task import Task, TaskState
@@ -81,16 +81,16 @@ class Seen(Protocol):
     """What is left where, and what is active: by the world, or by a draft that has placed something."""
 
     def room(self, agent_id: AgentId) -> Room: ...
-    def active(self, spec_id: SpecId) -> int: ...
+    def active(self, limit: Limit) -> int: ...
 
 
 def waits(world: World, task: Task, policy: Policy, seen: Seen) -> list[Hindrance]:
     """Of a ready task that was not placed: its spec's own bound, or every agent with its reason."""
-    spec = task.spec
-    if spec.parallel and seen.active(task.spec_id) >= spec.parallel:
-        words = f"{spec.parallel} of {spec.name} are active, and no more may be at once"
-        return [Hindrance("parallel", spec.name, words)]
-    wanted = spec.requirements
+    limit = limit_of(task)
+    if limit and seen.active(limit) >= limit.parallel:
+        words = f"{limit.parallel} of {limit.spec} are active, and no more may be at once"
+        return [Hindrance("parallel", limit.spec, words)]
+    wanted = task.spec.requirements
     agents = [a for a in world.agents.values() if a.state is not AgentState.GONE]
     if not agents:
         return [NO_AGENT]

@@ -4,7 +4,7 @@ import heapq
 from collections.abc import Iterator
 from typing import NamedTuple, Self, TypeVar
 
-from styx.core.ids import SpecId, TaskId
+from styx.core.ids import JobId, TaskId
 from styx.core.spec import RANK, Requirements
 from styx.core.task import Task
 
@@ -12,10 +12,18 @@ T = TypeVar("T")
 
 
 class Limit(NamedTuple):
-    """A spec's own bound on how many of its tasks are active at once."""
+    """A bound on how many tasks of a spec are active at once."""
 
-    spec_id: SpecId
+    job_id: JobId
+    spec: str
     parallel: int
+
+
+def limit_of(task: Task) -> Limit | None:
+    spec = task.spec
+    if not spec.parallel:
+        return None
+    return Limit(task.job_id, spec.parallel_of or spec.name, spec.parallel)
 
 
 class ClassKey(NamedTuple):
@@ -28,9 +36,7 @@ class ClassKey(NamedTuple):
 
     @classmethod
     def of(cls, task: Task, project: str) -> Self:
-        spec = task.spec
-        limit = Limit(task.spec_id, spec.parallel) if spec.parallel else None
-        return cls(spec.requirements, spec.num_nodes, project, limit)
+        return cls(task.spec.requirements, task.spec.num_nodes, project, limit_of(task))
 
 
 class Place(NamedTuple):

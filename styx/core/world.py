@@ -17,10 +17,10 @@ from styx.core.attempt import Attempt
 from styx.core.census import Census
 from styx.core.delta import Delta, Settlement
 from styx.core.effect import backstop, deadlines
-from styx.core.ids import AgentId, AttemptKey, JobId, SpecId, TaskId
+from styx.core.ids import AgentId, AttemptKey, JobId, TaskId
 from styx.core.job import TERMINAL as JOB_TERMINAL
 from styx.core.job import Job
-from styx.core.queue import ClassKey, ReadyQueue
+from styx.core.queue import ClassKey, Limit, ReadyQueue
 from styx.core.room import Room
 from styx.core.spec import On, Requirements
 from styx.core.task import TERMINAL as TASK_TERMINAL
@@ -90,9 +90,9 @@ class World:
         """What an agent that is not gone has left."""
         return self.rooms[agent_id]
 
-    def active(self, spec_id: SpecId) -> int:
-        """How many tasks of a spec with `parallel` are active."""
-        return self.census.active[spec_id]
+    def active(self, limit: Limit) -> int:
+        """How many of the tasks that share it are active."""
+        return self.census.active[limit]
 
     def attempts_of(self, agent_id: AgentId) -> Collection[AttemptKey]:
         """Keys of the agent's attempts that live, or whose logs are incomplete."""

@@ -68,6 +68,13 @@ def test_what_was_given_ahead_up_to_the_bound_leaves_no_agent_unseen():
     assert d.live(ids[4]).agent_id == "a2"
 
 
+def test_elements_tried_again_share_the_bound_of_their_array():
+    d = Desk()
+    d.join(capacity=a_capacity(8))
+    again = [a_task(f"wide-{n}", parallel=2, parallel_of="wide") for n in range(5)]
+    assert active(d, d.submit(*again)) == 2
+
+
 def test_each_spec_has_its_own():
     d = Desk()
     d.join(capacity=a_capacity(8))
