@@ -145,6 +145,8 @@ def _ending(task: Task, view: http.TaskView) -> str:
         said += f" by signal {view.signal}"
     if task.reason not in {Reason.NONE, Reason.EXIT_CODE, Reason.SIGNAL} and task.reason != said:
         said += f": {task.reason}"
+    if task.taken_from is not None:
+        said += f", taken from {task.taken_from}, which did the same"
     if task.attempt > 1:
         said += f", after {task.attempt} attempts"
     return said

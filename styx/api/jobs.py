@@ -6,9 +6,9 @@ from typing import Annotated, Final
 import msgspec
 from litestar import Response
 
-from styx.api import finding, page, route, submit, views
+from styx.api import finding, page, route, submit, taking, views
 from styx.api import retry as again
-from styx.api.asking import Cancel, Filters, Wait, forced, labels, moment, until_over
+from styx.api.asking import Anew, Cancel, Filters, Wait, forced, labels, moment, until_over
 from styx.api.backend import Backend
 from styx.api.route import (
     CHANGING,
@@ -51,7 +51,7 @@ class JobsQuery(Filters, frozen=True):
     status: Annotated[tuple[JobState, ...], msgspec.Meta(description="Only these.")] = ()
 
 
-class Submit(msgspec.Struct, frozen=True):
+class Submit(Anew, frozen=True):
     plan: Annotated[
         bool, msgspec.Meta(description="Only say what would become of it: make nothing.")
     ] = False
@@ -81,12 +81,13 @@ class Jobs:
         made: the answer says where each task would go if it were submitted now, and what would wait.
         """
         body = await call.body()
-        planned = read_query(call, Submit).plan
+        asked = read_query(call, Submit)
         key = submit.key_of(call, body)
         spec = await submit.checked(body, form.check_job)
-        if planned:
-            return reply(self._plan(spec))
-        return _submitted(await submit.submit(self._backend, spec, key, submit.asked_by(call)))
+        if asked.plan:
+            return reply(await self._plan(spec, anew=asked.no_cache))
+        by = submit.asked_by(call)
+        return _submitted(await submit.submit(self._backend, spec, key, by, anew=asked.no_cache))
 
     @route.get(PATH, "listJobs", list[http.JobView], also=UNCHANGED, query=JobsQuery)
     async def browse(self, call: Call) -> Response[bytes]:
@@ -173,9 +174,12 @@ class Jobs:
         asked = submit.asked_by(call)
         return _submitted(await submit.submit(self._backend, spec, key, asked, retry_of=job.id))
 
-    def _plan(self, spec: JobSpec) -> http.JobPlan:
+    async def _plan(self, spec: JobSpec, *, anew: bool) -> http.JobPlan:
         engine = self._backend.engine
-        found = plan.plan(engine.world, spec, engine.clock(), engine.policy, project=submit.PROJECT)
+        taken = await taking.lookup(self._backend, submit.PROJECT, spec, anew=anew)
+        found = plan.plan(
+            engine.world, spec, engine.clock(), engine.policy, project=submit.PROJECT, taken=taken
+        )
         return views.plan(spec.name, found, engine.world.agents)
 
     async def _not_succeeded(self, job_id: JobId, row: SpecRows) -> Sequence[int]:

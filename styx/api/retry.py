@@ -96,6 +96,8 @@ def _element(spec: TaskSpec, index: int, taken: set[str]) -> TaskSpec:
         array_values=(),
         matrix=False,
         parallel_of=bound,
+        cache=False,  # as an element of its array it may be found; as itself it is asked for once
+        cache_key="",
     )
 
 

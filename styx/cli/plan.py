@@ -12,9 +12,9 @@ SHOWN: Final = 3  # agents of a row: the rest is counted
 FREE: Final = "–"  # what is there already costs nothing more
 
 
-def show(styx: Styx, document: Mapping[str, Any], output: str) -> int:
+def show(styx: Styx, document: Mapping[str, Any], output: str, *, no_cache: bool = False) -> int:
     """Print it: a line for each task or array, and on stderr the sum."""
-    planned = styx.plan_job(document)
+    planned = styx.plan_job(document, no_cache=no_cache)
     if output in {"table", "wide"}:
         render.rows(planned.tasks, COLUMNS, output)
         talk.say(summary(planned))
@@ -37,6 +37,7 @@ def _counts(planned: wire.JobPlan) -> Iterator[str]:
         (planned.starting, "starts now", "start now"),
         (planned.waiting, "waits for room", "wait for room"),
         (planned.blocked, "waits for others", "wait for others"),
+        (planned.cached, "is taken from an earlier one", "are taken from earlier ones"),
         (planned.untried, "was not looked at", "were not looked at"),
     ):
         if count:
@@ -57,7 +58,7 @@ def _note(task: wire.TaskPlan) -> str:
         return "after " + ", ".join(_need(need) for need in task.needs)
     if task.hindrances:
         return task.hindrances[0].message
-    return ""
+    return f"{task.cached:,} taken from earlier ones" if task.cached else ""
 
 
 def _need(need: wire.PlannedNeed) -> str:

@@ -44,6 +44,10 @@ from styx.file.document import ENDINGS
 @click.option(
     "-d", "--detach", "detached", is_flag=True, help="Print the task's id and do not follow."
 )
+@click.option("--cache", is_flag=True, help="Take the success of an earlier task like it.")
+@click.option(
+    "--no-cache", is_flag=True, help="Of a file: run all of it, whatever succeeded before."
+)
 @click.option("--plan", "planned", is_flag=True, help="Only say what would become of it.")
 def run(
     command: tuple[str, ...],
@@ -58,7 +62,7 @@ def run(
     One word that names a YAML, TOML or JSON file is a file of tasks; of the options, it takes --env.
     """
     if len(command) == 1 and command[0].endswith(ENDINGS) and Path(command[0]).is_file():
-        how = {"follow_tasks": not detached, "planned": planned}
+        how = {"follow_tasks": not detached, "planned": planned, "no_cache": given.pop("no_cache")}
         return _file(command[0], given, idempotency_key=idempotency_key, **how)
     if planned:
         with session.connect() as styx:
@@ -104,10 +108,18 @@ def _document(command: tuple[str, ...], given: dict[str, Any], *, here: bool) ->
         "labels": dict(given["label"]),
         **{
             name: given[name]
-            for name in ("priority", "timeout", "queue_timeout", "retries", "num_nodes", "array")
+            for name in (
+                "priority",
+                "timeout",
+                "queue_timeout",
+                "retries",
+                "num_nodes",
+                "array",
+                "cache",
+            )
         },
     }
-    return {name: value for name, value in fields.items() if value not in (None, {}, [])}
+    return {name: value for name, value in fields.items() if value not in (None, {}, [], False)}
 
 
 def _print_id(id_: str) -> int:

@@ -17,6 +17,7 @@ from styx.wire import http as wire
 @click.option("--wait", is_flag=True, help="Wait for the job, exit with its code.")
 @click.option("--follow", "follow_tasks", is_flag=True, help="Also print what its tasks print.")
 @click.option("--plan", "planned", is_flag=True, help="Only say what would become of it.")
+@click.option("--no-cache", is_flag=True, help="Run all of it, whatever succeeded before.")
 @click.option("--idempotency-key", help="Submitting the same key again gives the same job.")
 @click.option("-e", "--env", type=options.PAIR, multiple=True, help="A variable of every task.")
 @options.sky
@@ -26,6 +27,7 @@ def submit(
     wait: bool,
     follow_tasks: bool,
     planned: bool,
+    no_cache: bool,
     idempotency_key: str | None,
     env: tuple[tuple[str, str], ...],
     sky: bool,
@@ -41,9 +43,10 @@ def submit(
     session.warn(loaded.warnings)
     if planned:
         with session.connect() as styx, _located(loaded.job):
-            return plan.show(styx, loaded.job.body, output)
+            _stand(styx, loaded.job)
+            return plan.show(styx, loaded.job.body, output, no_cache=no_cache)
     with local.connect_or_start() as styx:
-        job = _submit(styx, loaded.job, idempotency_key or "")
+        job = _submit(styx, loaded.job, idempotency_key or "", no_cache=no_cache)
         session.warn(job.warnings)
         if follow_tasks:
             return follow.job(styx, job.job_id)
@@ -57,11 +60,15 @@ def submit(
         return follow.exit_of_job(styx, job.job_id)
 
 
-def _submit(styx: Styx, given: Job, key: str) -> wire.JobSubmitted:
+def _submit(styx: Styx, given: Job, key: str, *, no_cache: bool) -> wire.JobSubmitted:
+    _stand(styx, given)
+    with _located(given):
+        return styx.submit_job(given.body, key=key, no_cache=no_cache)
+
+
+def _stand(styx: Styx, given: Job) -> None:
     if session.is_local(styx):
         files.stand_here(given.body)
-    with _located(given):
-        return styx.submit_job(given.body, key=key)
 
 
 @contextlib.contextmanager

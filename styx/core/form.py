@@ -9,7 +9,7 @@ import graphlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, cast
 
-from styx.core import fields, matrix, units
+from styx.core import cache, fields, matrix, units
 from styx.core.fields import Field, Wrong
 from styx.core.spec import (
     MAX_EDGES_PER_JOB,
@@ -74,7 +74,7 @@ def _lone_task(document: object) -> TaskSpec:
     if needs := given.get("needs"):
         missing = f"a task submitted alone has no other to wait for: {needs[0].task!r} is unknown"
         raise Wrong([FieldError("needs[0]", missing)])
-    return TaskSpec(**given)
+    return cache.keyed([TaskSpec(**given)])[0]
 
 
 def _batch(document: object) -> JobSpec:
@@ -241,9 +241,10 @@ def _connected(specs: Sequence[TaskSpec], places: Sequence[str]) -> tuple[TaskSp
     if not errors and not forward and (cycle := _cycle(specs)):
         where = f"{places[at[cycle[0]]]}.needs"
         errors.append(FieldError(where, f"the tasks wait for each other: {_arrows(cycle)}"))
+    errors += cache.in_vain(specs, places)
     if errors:
         raise Wrong(errors)
-    return tuple(specs)
+    return cache.keyed(specs)
 
 
 def _too_many(specs: Sequence[TaskSpec]) -> Iterable[FieldError]:
@@ -307,6 +308,7 @@ TASK: Final = {
     "array": Field("array", _array),
     "matrix": Field("matrix", matrix.read),
     "workdir": Field("workdir", fields.directory),
+    "cache": Field("cache", fields.boolean),
     "labels": Field("labels", fields.labels),
 }
 _JOB: Final = {

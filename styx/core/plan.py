@@ -10,6 +10,7 @@ import msgspec
 
 from styx.core import explain, place
 from styx.core.agent import AgentState
+from styx.core.cache import Taken
 from styx.core.draft import Draft
 from styx.core.explain import Hindrance
 from styx.core.ids import AgentId, JobId, SpecId, TaskId
@@ -26,33 +27,59 @@ _ID: Final = "~plan-{:07d}"  # sorts behind every real one: the newest in the li
 
 
 class Planned(msgspec.Struct, frozen=True):
-    """The tasks of one spec: `total` is the sum of those that start, wait for room, are blocked by a need,
-    and were beyond `TRIED`.
+    """The tasks of one spec: those that start, wait for room, are blocked by a need, are taken from earlier
+    ones, and were beyond `TRIED`, are all.
     """
 
     spec: TaskSpec
     starting: int = 0
     waiting: int = 0
     blocked: int = 0
+    cached: int = 0
     untried: int = 0
     agents: tuple[tuple[AgentId, int], ...] = ()  # how many go where; of a gang each member counts
     hindrances: tuple[Hindrance, ...] = ()  # of the first that waits, or why none could ever run
 
 
 def plan(
-    world: World, spec: JobSpec, now: datetime, policy: Policy, *, project: str
+    world: World,
+    spec: JobSpec,
+    now: datetime,
+    policy: Policy,
+    *,
+    project: str,
+    taken: Taken,
 ) -> list[Planned]:
     """One for each spec, in their order. Reads the world, changes nothing."""
     draft = Draft(world, now, msgspec.structs.replace(policy, placements_per_turn=TRIED))
     draft.put_job(Job(id=_JOB, name=spec.name, project=project, created_at=now, total=spec.width))
     numbers = iter(range(TRIED))
-    tried = [_put(draft, each, numbers) if not each.needs else [] for each in spec.tasks]
+    over = _over(spec, taken)
+    done = {each.name for each in spec.tasks if over[each.name] == each.width}
+    free = [all(need.task in done for need in each.needs) for each in spec.tasks]
+    tried = [
+        _put(draft, each, each.width - over[each.name], numbers) if may else None
+        for each, may in zip(spec.tasks, free, strict=True)
+    ]
     place.place(draft)
-    return [_planned(draft, each, tasks) for each, tasks in zip(spec.tasks, tried, strict=True)]
+    return [
+        _planned(draft, each, over[each.name], tasks)
+        for each, tasks in zip(spec.tasks, tried, strict=True)
+    ]
 
 
-def _put(draft: Draft, spec: TaskSpec, numbers: Iterator[int]) -> list[TaskId]:
-    ids = [TaskId(_ID.format(number)) for number in islice(numbers, spec.width)]
+def _over(spec: JobSpec, taken: Taken) -> dict[str, int]:
+    """How many tasks of each spec are taken from earlier ones."""
+    over: dict[str, int] = {}
+    start = 0
+    for each in spec.tasks:
+        over[each.name] = sum(start + index in taken for index in range(each.width)) if taken else 0
+        start += each.width
+    return over
+
+
+def _put(draft: Draft, spec: TaskSpec, width: int, numbers: Iterator[int]) -> list[TaskId]:
+    ids = [TaskId(_ID.format(number)) for number in islice(numbers, width)]
     for index, task_id in enumerate(ids):
         draft.put_task(
             Task(
@@ -69,10 +96,12 @@ def _put(draft: Draft, spec: TaskSpec, numbers: Iterator[int]) -> list[TaskId]:
     return ids
 
 
-def _planned(draft: Draft, spec: TaskSpec, tried: Sequence[TaskId]) -> Planned:
-    never = tuple(_never(draft.world, spec))
-    if spec.needs:
-        return Planned(spec, blocked=spec.width, hindrances=never)
+def _planned(draft: Draft, spec: TaskSpec, cached: int, tried: Sequence[TaskId] | None) -> Planned:
+    """`tried`: those of its tasks that were put to the test; None, when others come first."""
+    left = spec.width - cached
+    never = tuple(_never(draft.world, spec)) if left else ()
+    if tried is None:
+        return Planned(spec, blocked=left, cached=cached, hindrances=never)
     placed: Counter[AgentId] = Counter()
     waiting: list[Task] = []
     for task_id in tried:
@@ -87,7 +116,8 @@ def _planned(draft: Draft, spec: TaskSpec, tried: Sequence[TaskId]) -> Planned:
         spec,
         starting=len(tried) - len(waiting),
         waiting=len(waiting),
-        untried=spec.width - len(tried),
+        cached=cached,
+        untried=left - len(tried),
         agents=tuple(placed.most_common()),
         hindrances=why,
     )

@@ -92,6 +92,8 @@ class TaskSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     matrix: bool = False  # each of the values is a JSON object of variables
     workdir: str = ""  # a directory of the agent's machine; "" is the agent's own work directory
     labels: dict[str, str] = {}
+    cache: bool = False
+    cache_key: str = ""  # see `core.cache`; "" is never taken from an earlier one
 
     @property
     def width(self) -> int:

@@ -156,6 +156,7 @@ class World:
         self._tallies.update(other._tallies)
         self._tasks_of.update(other._tasks_of)
         self.census.join(other.census.tasks)
+        self.settling.extend(other.settling)
         self._timers += other._timers
         heapq.heapify(self._timers)
         for key, queue in other.queues.items():

@@ -80,12 +80,17 @@ class Styx:
         """Submit one task, as `POST /tasks` takes it. The same `key` again gives the same task."""
         return self._post(wire.Submitted, "/tasks", body=task, key=key)
 
-    def submit_job(self, job: Document, *, key: str = "") -> wire.JobSubmitted:
-        return self._post(wire.JobSubmitted, "/jobs", body=job, key=key)
+    def submit_job(
+        self, job: Document, *, key: str = "", no_cache: bool = False
+    ) -> wire.JobSubmitted:
+        """`no_cache`: run all of it, whatever succeeded before."""
+        query: Query = {"no_cache": "true" if no_cache else None}
+        return self._post(wire.JobSubmitted, "/jobs", query=query, body=job, key=key)
 
-    def plan_job(self, job: Document) -> wire.JobPlan:
+    def plan_job(self, job: Document, *, no_cache: bool = False) -> wire.JobPlan:
         """What would become of it if it were submitted now; nothing is made."""
-        return self._post(wire.JobPlan, "/jobs", query={"plan": "true"}, body=job)
+        query: Query = {"plan": "true", "no_cache": "true" if no_cache else None}
+        return self._post(wire.JobPlan, "/jobs", query=query, body=job)
 
     # --- tasks ------------------------------------------------------------------------------------
 

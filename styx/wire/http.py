@@ -78,13 +78,14 @@ class PlannedAgent(msgspec.Struct):
 
 
 class TaskPlan(msgspec.Struct):
-    """What would become of the tasks of one spec: `total` is the sum of the four counts."""
+    """What would become of the tasks of one spec: `total` is the sum of the five counts."""
 
     name: str
     total: int
     starting: int  # at once
     waiting: int  # for room
     blocked: int  # until what they need is over
+    cached: int  # they need not run: an earlier task's success is taken
     untried: int  # beyond what one plan looks at: no more is known of them
     agents: list[PlannedAgent]
     needs: list["PlannedNeed"]
@@ -112,6 +113,7 @@ class JobPlan(msgspec.Struct):
     starting: int
     waiting: int
     blocked: int
+    cached: int
     untried: int
     price_usd_per_hour: float
     tasks: list[TaskPlan]
@@ -185,6 +187,7 @@ class TaskDetail(TaskView):
     timeout_s: float | None = None
     queue_timeout_s: float | None = None
     detail: str = ""  # of the last attempt's end, for people
+    taken_from: str | None = None  # it did not run: the earlier task whose success is its own
     attempts: list[AttemptView] = []
 
 

@@ -22,6 +22,7 @@ async def test_a_plan_makes_nothing(site: Site) -> None:
         "starting": 0,
         "waiting": 3,
         "blocked": 1,
+        "cached": 0,
         "untried": 0,
         "price_usd_per_hour": 0.0,
     }

@@ -120,7 +120,7 @@ def test_explain_and_plan_say_so():
     d = Desk()
     d.join(capacity=a_capacity(8))
     wide = a_task("wide", array_count=5, parallel=2)
-    (planned,) = plan.plan(d.world, a_job(wide), d.now, d.policy, project="default")
+    (planned,) = plan.plan(d.world, a_job(wide), d.now, d.policy, project="default", taken={})
     assert (planned.starting, planned.waiting) == (2, 3)
     assert [h.code for h in planned.hindrances] == ["parallel"]
     ids = d.submit(wide)

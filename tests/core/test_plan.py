@@ -13,7 +13,7 @@ from tests.support.desk import Desk, a_capacity, a_job, a_task
 
 
 def planned(d: Desk, *specs):
-    return plan.plan(d.world, a_job(*specs), d.now, d.policy, project="default")
+    return plan.plan(d.world, a_job(*specs), d.now, d.policy, project="default", taken={})
 
 
 def counts(of: plan.Planned):
