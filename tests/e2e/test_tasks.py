@@ -58,23 +58,6 @@ def _as_curl(site: Site, call: str):
 
 
 @pytest.mark.parametrize(
-    ("page", "task", "output"),
-    [("README.md", "report", b"done\n"), ("docs/quickstart.md", "sum/3", b"1275\n")],
-)
-def test_the_job_files_of_the_docs(
-    site: Site, tmp_path: Path, page: str, task: str, output: bytes
-) -> None:
-    text = re.search(r"```yaml\n(# job.yaml\n.*?)```", (ROOT / page).read_text(), re.DOTALL)
-    assert text is not None
-    (tmp_path / "job.yaml").write_text(text[1])
-    done = site.cli("submit", "job.yaml", "--wait", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    job_id = done.stdout.decode().strip()
-    (found,) = site.get(f"/api/v1/tasks?job={job_id}&name={task}")
-    assert site.output(found["id"]) == output
-
-
-@pytest.mark.parametrize(
     ("script", "code"), [("exit 37", 37), ("kill -9 $$", 137), ("kill -TERM $$", 143)]
 )
 def test_the_exit_code_is_the_tasks_own(site: Site, script: str, code: int) -> None:
