@@ -43,7 +43,9 @@ retry_base_s = 0.1
 
 
 class Page:
-    def __init__(self, blocks: list[Block], folder: Path, database_url: str) -> None:
+    """`database_url` is for the server that the page finds; without one it finds none."""
+
+    def __init__(self, blocks: list[Block], folder: Path, database_url: str = "") -> None:
         self.blocks = blocks
         self._database_url = database_url
         self._folder = folder
@@ -73,8 +75,10 @@ class Page:
         try:
             for block in self.blocks:
                 self._one(block)
-            for terminal in self._terminals:
-                assert terminal.code in {None, 0}, f"{terminal.place}: ended: {terminal.log}"
+            while self._terminals:
+                terminal = self._terminals.pop()
+                code = terminal.stop()
+                assert code == 0, f"{terminal.place}: exit {code}: {terminal.log}"
         finally:
             self._clear()
 
@@ -202,7 +206,8 @@ class Page:
         shutil.copytree(ROOT / "docs" / "examples", self._here / "docs" / "examples")
         run = [block for block in self.blocks if not excused.excuse(block) and not block.name]
         shell = [block for block in run if block.kind in {"bash", "console", "python", "http"}]
-        if shell and not any(STARTS_A_SERVER.search(block.text) for block in shell):
+        starts = any(STARTS_A_SERVER.search(block.text) for block in shell)
+        if shell and not starts and self._database_url:
             start = [str(programs / "styx"), "server", "start"]
             env = self._env | {"DATABASE_URL": self._database_url}
             subprocess.run(start, env=env, check=True, capture_output=True, timeout=DEADLINE_S)
@@ -225,6 +230,7 @@ class Page:
             session.close()
         for process in self._processes():
             process.kill()
+        until(lambda: not [*self._processes()], "the processes of the page are gone")
 
     def _processes(self, word: str = "") -> Iterator[psutil.Process]:
         for process in psutil.process_iter():

@@ -20,7 +20,7 @@ def check(block: Block, port: int) -> None:
     headers = dict(field.split(": ", 1) for field in rest)
     if target.startswith(OURS):
         code = status(method, target, port, body, headers)
-        assert code < 400, f"{block.place}: answered {code}"
+        assert 200 <= code < 400, f"{block.place}: answered {code or 'by nobody'}"
     elif body:
         assert document.is_an_answer(msgspec.json.decode(body)), (
             f"{block.place}: none of our bodies"

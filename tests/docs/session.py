@@ -5,19 +5,23 @@ import of one block is there in the next. What they run lies in a file that is n
 to its line, so that they say `docs/page.md: line 12` by themselves.
 """
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import psutil
+
 from tests.docs.block import Block
-from tests.support.site import ROOT, until
+from tests.support.site import DEADLINE_S, ROOT, until
 
 STRICT: Final = "set -Eeuo pipefail"
 LENIENT: Final = "trap - ERR; set +Eeu; set +o pipefail"
 TELL: Final = (
     'printf "%s:%s: exit %s: %s\\n" "${BASH_SOURCE[0]}" "$LINENO" "$?" "$BASH_COMMAND" >&2'
 )
+ENDED_BY_US: Final = {-signal.SIGTERM, 128 + signal.SIGTERM}
 PROMPT: Final = ROOT / "tests" / "docs" / "prompt.py"
 
 
@@ -52,7 +56,11 @@ class Session:
         assert self._process.stdin is not None
         self._process.stdin.write(what.encode())
         self._process.stdin.flush()
-        until(lambda: code.exists() or self._process.poll() is not None, f"{place} has ended")
+        until(
+            lambda: code.exists() or self._process.poll() is not None,
+            f"{place} has ended",
+            deadline_s=2 * DEADLINE_S,  # a block may be several commands
+        )
         ended = self._process.poll()
         return int(code.read_text()) if ended is None else ended or 1
 
@@ -123,9 +131,16 @@ class Terminal(Session):
     def code(self) -> int | None:
         return self._process.poll()
 
-    def stop(self) -> None:
-        self._process.terminate()
+    def stop(self) -> int:
+        """As Ctrl-C there does, but for the signal. The code: 0, unless it had failed before."""
+        inside = psutil.Process(self._process.pid).children() if self.code is None else []
+        for process in inside:
+            process.terminate()
+        if not inside:
+            self._process.terminate()
+        code = self._process.wait(DEADLINE_S)
         self.close()
+        return 0 if code in ENDED_BY_US else code
 
     @property
     def log(self) -> str:
