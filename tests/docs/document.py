@@ -3,23 +3,16 @@
 from pathlib import Path
 from typing import Any, Final, cast
 
-import msgspec
-
 from styx import config
 from styx.cli import validate
 from styx.errors import InvalidSpec
 from styx.file import read
 from styx.simulate import form
-from styx.wire import http
+from tests.docs import wire
 from tests.docs.block import Block
 
 SIMULATION: Final = {"agents", "workloads"}
 SECTIONS: Final = set(config.Config.__struct_fields__)
-MODELS: Final = [
-    model
-    for model in vars(http).values()
-    if isinstance(model, type) and issubclass(model, msgspec.Struct) and model is not msgspec.Struct
-]
 
 
 def faults(block: Block, path: Path) -> list[str]:
@@ -33,7 +26,7 @@ def faults(block: Block, path: Path) -> list[str]:
 def _found(block: Block, path: Path) -> list[str]:
     try:
         content = read.documents(read.source(str(path)))[0].content
-        if block.kind == "json" and is_an_answer(content):
+        if block.kind == "json" and wire.knows(content):
             return []
         keys = set(cast("dict[str, Any]", content)) if isinstance(content, dict) else set[str]()
         if keys >= SIMULATION:
@@ -46,17 +39,3 @@ def _found(block: Block, path: Path) -> list[str]:
         return [f"{block.place}: {error}"]
     verdict = validate.judge(str(path), {})
     return [f"{error.path}: {error.message}" for error in verdict.errors]
-
-
-def is_an_answer(content: object) -> bool:
-    """Of the HTTP API: an object of the wire, without a word that the wire does not know."""
-    return any(_is(content, model) for model in MODELS)
-
-
-def _is(content: object, model: type[msgspec.Struct]) -> bool:
-    try:
-        msgspec.convert(content, model)
-    except msgspec.ValidationError:
-        return False
-    known = {field.encode_name for field in msgspec.structs.fields(model)}
-    return known >= set(cast("dict[str, Any]", content))

@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from tests.docs import document
+from tests.docs import wire
 from tests.docs.block import Block
 from tests.support.site import DEADLINE_S
 
@@ -22,9 +22,7 @@ def check(block: Block, port: int) -> None:
         code = status(method, target, port, body, headers)
         assert 200 <= code < 400, f"{block.place}: answered {code or 'by nobody'}"
     elif body:
-        assert document.is_an_answer(msgspec.json.decode(body)), (
-            f"{block.place}: none of our bodies"
-        )
+        assert wire.knows(msgspec.json.decode(body)), f"{block.place}: none of our bodies"
 
 
 def status(

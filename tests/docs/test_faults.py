@@ -5,7 +5,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.docs import excused, expect
+from tests.docs import excused, expect, wire
 from tests.docs.block import blocks
 from tests.docs.page import Page
 
@@ -130,6 +130,26 @@ def test_an_excuse_that_nothing_needs_is_told() -> None:
 )
 def test_lines(wanted: str, printed: str, same: bool) -> None:
     assert (expect.differences(wanted, printed) == "") is same
+
+
+@pytest.mark.parametrize(
+    ("content", "known"),
+    [
+        ({"task_id": "…", "status": "submitted"}, True),
+        ({"task_id": "…", "status": "sent"}, False),
+        ({"task_id": "…"}, False),
+        ({"task_id": "…", "…": "…"}, True),
+        ({"task_id": "…", "status": "submitted", "colour": 1}, False),
+        ({"nodes": [{"name": "a", "…": "…"}], "edges": []}, True),
+        ({"nodes": [{"nome": "a", "…": "…"}], "edges": []}, False),
+        ({"id": "x", "counts": {"failed": 1}, "finished_at": "…", "…": "…"}, True),
+        ({"id": "x", "counts": {"failed": "one"}, "…": "…"}, False),
+        ({"…": "…"}, False),
+        ([], False),
+    ],
+)
+def test_what_the_wire_knows(content: object, known: bool) -> None:
+    assert wire.knows(content) is known
 
 
 @pytest.mark.parametrize(
