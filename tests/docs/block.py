@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-MARKS: Final = frozenset({"terminal", "refused"})
+MARKS: Final = {"terminal": {"bash"}, "refused": {"json", "toml", "yaml"}}  # of which kinds
 FENCE: Final = re.compile(r"( *)(`{3,}|~{3,}) *([^`]*)")
 NAMED_ABOVE: Final = re.compile(r".*`([\w./-]+)`:")
 NAMED_WITHIN: Final = re.compile(r"# ([\w./-]+\.\w+)(;.*)?")
@@ -75,8 +75,8 @@ def _block(page: str, fence_line: int, info: str, inside: list[str], above: str)
     kind, *words = info.split() or [""]
     titles = [word.removeprefix(TITLE).strip("\"'") for word in words if word.startswith(TITLE)]
     marks = frozenset(word for word in words if not word.startswith(TITLE))
-    if unknown := marks - MARKS:
-        raise Misspelt(f"{page}:{fence_line}: no such mark: {', '.join(sorted(unknown))}")
+    if unknown := [mark for mark in sorted(marks) if kind not in MARKS.get(mark, ())]:
+        raise Misspelt(f"{page}:{fence_line}: no such mark: {', '.join(unknown)}")
     named = (NAMED_ABOVE.fullmatch(above), NAMED_WITHIN.fullmatch(inside[0] if inside else ""))
     names = [*titles, *(match[1] for match in named if match)]
     text = "\n".join(inside) + "\n"

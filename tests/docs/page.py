@@ -11,35 +11,20 @@ A page that starts or stops a server itself begins without one; any other finds 
 """
 
 import json
-import os
 import re
-import shutil
-import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final, NamedTuple
-
-import psutil
+from typing import Final, NamedTuple, TypeVar
 
 from tests.docs import document, excused, expect, request
 from tests.docs.block import Block
-from tests.docs.session import Done, Python, Session, Shell, Terminal
-from tests.support.site import DEADLINE_S, ROOT, free_port, until
+from tests.docs.machine import Machine
+from tests.docs.session import Done, Python, Shell, Terminal
+from tests.support.site import until
 
-MARK: Final = "STYX_PAGE"  # every process of a page inherits it
 STARTS_A_SERVER: Final = re.compile(r"^(?:\$ )?(?:[A-Z_]+=\S+ )*styx serve", re.MULTILINE)
-AN_ID: Final = re.compile(r"/(?:TASK|JOB|AGENT)_ID\b")
-LOCAL: Final = re.compile(r"\b(localhost|127\.0\.0\.1):8080\b")
-# The machine that the pages have in mind, whatever this one is, and less patience than usual.
-SETTINGS: Final = """
-[agent]
-cpus = 4
-memory_gib = 64
-[scheduler]
-retry_base_s = 0.1
-"""
+Opened = TypeVar("Opened", Shell, Python)
 
 
 class Page:
@@ -48,13 +33,12 @@ class Page:
     def __init__(self, blocks: list[Block], folder: Path, database_url: str = "") -> None:
         self.blocks = blocks
         self._database_url = database_url
-        self._folder = folder
-        self._home = folder / "home"
-        self._here = self._home / "styx"  # where the reader stands
-        self._port = free_port()
-        self._sessions: dict[type[Session], Shell | Python] = {}
+        self._machine = Machine(folder)
+        self._bash_shell: Shell | None = None
+        self._interpreter: Python | None = None
         self._terminals: list[Terminal] = []
-        self._printed = ""  # by the shell's last block, for the JSON that may follow
+        self._printed = ""  # by this block
+        self._before = ""  # by the one before, for the JSON that shows it
         self._kinds: dict[str, Callable[[Block], None]] = {
             "bash": self._bash,
             "console": self._console,
@@ -86,6 +70,7 @@ class Page:
         assert block.kind in self._kinds, (
             f"{block.place}: say what this block is, one of: {', '.join(self._kinds)}"
         )
+        self._before, self._printed = self._printed, ""
         if excuse := excused.excuse(block):
             if excuse.instead:
                 self._ended(block, self._shell.script(block, excuse.instead))
@@ -95,7 +80,7 @@ class Page:
             self._kinds[block.kind](block)
 
     def _file(self, block: Block) -> None:
-        path = self._here / block.name
+        path = self._machine.here / block.name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(block.text)
         if block.text.startswith("#!"):
@@ -112,37 +97,47 @@ class Page:
 
     def _bash(self, block: Block) -> None:
         if "terminal" in block.marks:
-            folder = self._folder / f"terminal-{block.line}"
-            terminal = Terminal(block, self._at_home(block.text), folder, self._here, self._env)
+            folder = self._machine.folder / f"terminal-{block.line}"
+            terminal = Terminal(
+                block,
+                self._machine.at_home(block.text),
+                folder,
+                self._machine.here,
+                self._machine.env,
+            )
             self._terminals.append(terminal)
             if STARTS_A_SERVER.search(block.text):
-                until(lambda: terminal.code is not None or self._up(), f"{block.place} serves")
+                port = self._machine.port
+                until(
+                    lambda: (
+                        terminal.code is not None or request.status("GET", "/readyz", port) == 200
+                    ),
+                    f"{block.place} serves",
+                )
         else:
-            self._ended(block, self._shell.script(block, self._at_home(block.text)))
+            self._ended(block, self._shell.script(block, self._machine.at_home(block.text)))
 
     def _console(self, block: Block) -> None:
         given = [*commands(block)]
         for one, after in zip(given, [*given[1:], None], strict=True):
-            done = self._shell.command(block, self._at_home(one.text), one.line)
+            done = self._shell.command(block, self._machine.at_home(one.text), one.line)
             place = f"{block.page}:{one.line}"
-            found = expect.differences(self._at_home(one.output), done.out)
+            found = expect.differences(self._machine.at_home(one.output), done.out)
             assert not found, f"{place}: prints something else\n{found}"
             shown = after is not None and after.text == "echo $?"
             assert done.code == 0 or shown, f"{place}: exit {done.code}, and no `echo $?` behind it"
             self._printed = done.out
 
     def _python(self, block: Block) -> None:
-        if Python not in self._sessions:
-            self._sessions[Python] = Python(self._folder / "python", self._here, self._env)
-        self._ended(block, self._sessions[Python].script(block, self._at_home(block.text)))
+        self._ended(block, self._prompt.script(block, self._machine.at_home(block.text)))
 
     def _http(self, block: Block) -> None:
-        request.check(block, self._port)
+        request.check(block, self._machine.port)
 
     def _document(self, block: Block) -> None:
-        if block.kind == "json" and self._printed:
+        if block.kind == "json" and self._before:
             try:
-                answer = json.loads(self._printed)
+                answer = json.loads(self._before)
             except ValueError:
                 pass
             else:
@@ -152,7 +147,7 @@ class Page:
         self._sound(block)
 
     def _sound(self, block: Block) -> None:
-        path = self._folder / f"document.{block.kind}"
+        path = self._machine.folder / f"document.{block.kind}"
         path.write_text(block.padded())
         found = document.faults(block, path)
         assert not found, "\n".join(found)
@@ -163,83 +158,32 @@ class Page:
 
     # --- the machine ------------------------------------------------------------------------------
 
-    @property
-    def _shell(self) -> Shell:
-        if Shell not in self._sessions:
-            self._sessions[Shell] = Shell(self._folder / "shell", self._here, self._env)
-        found = self._sessions[Shell]
-        assert isinstance(found, Shell)
-        return found
-
-    @property
-    def _env(self) -> dict[str, str]:
-        """A user's who has nothing of Styx but the program."""
-        kept = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith("STYX_") and name not in {"DATABASE_URL", "TRACEPARENT"}
-        }
-        path = [self._folder / "bin", Path(sys.executable).parent, kept["PATH"]]
-        return kept | {
-            MARK: str(self._folder),
-            "HOME": str(self._home),
-            "PATH": os.pathsep.join(map(str, path)),
-            "PYTHONPATH": str(ROOT),
-            "PYTHONDONTWRITEBYTECODE": "",  # without its bytecode most of a command is compiling
-            "STYX_SERVER_PORT": str(self._port),
-            "NO_COLOR": "1",
-            "COLUMNS": "120",
-        }
-
     def _prepare(self) -> None:
-        programs = self._folder / "bin"
-        programs.mkdir()
-        ours = {"styx": "-m styx"}
-        if not shutil.which("curl"):
-            ours["curl"] = f'"{ROOT}/tests/docs/curl.py"'
-        for name, command in ours.items():
-            (programs / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {command} "$@"\n')
-            (programs / name).chmod(0o755)
-        (self._home / ".styx").mkdir(parents=True)
-        (self._home / ".curlrc").write_text("silent\nshow-error\nfail-with-body\n")
-        (self._home / ".styx" / "config.toml").write_text(SETTINGS)
-        shutil.copytree(ROOT / "docs" / "examples", self._here / "docs" / "examples")
-        run = [block for block in self.blocks if not excused.excuse(block) and not block.name]
-        shell = [block for block in run if block.kind in {"bash", "console", "python", "http"}]
-        starts = any(STARTS_A_SERVER.search(block.text) for block in shell)
+        run = [one for one in self.blocks if not excused.excuse(one) and not one.name]
+        shell = [one for one in run if one.kind in {"bash", "console", "python", "http"}]
+        starts = any(STARTS_A_SERVER.search(one.text) for one in shell)
         if shell and not starts and self._database_url:
-            start = [str(programs / "styx"), "server", "start"]
-            env = self._env | {"DATABASE_URL": self._database_url}
-            subprocess.run(start, env=env, check=True, capture_output=True, timeout=DEADLINE_S)
-
-    def _at_home(self, text: str) -> str:
-        """Word for word, but for the port, and for what stands for an id."""
-        return AN_ID.sub("/last", LOCAL.sub(rf"\1:{self._port}", text))
-
-    def _up(self) -> bool:
-        return request.status("GET", "/readyz", self._port) == 200
+            self._machine.serve(self._database_url)
 
     def _clear(self) -> None:
-        """Servers first: they see to their own Postgres."""
-        for terminal in self._terminals:
-            terminal.stop()
-        for process in self._processes("serve"):
-            process.send_signal(signal.SIGTERM)
-        until(lambda: not [*self._processes("serve")], "the servers of the page are gone")
-        for session in self._sessions.values():
-            session.close()
-        for process in self._processes():
-            process.kill()
-        until(lambda: not [*self._processes()], "the processes of the page are gone")
+        for session in (*self._terminals, self._bash_shell, self._interpreter):
+            if session is not None:
+                session.close()
+        self._machine.clear()
 
-    def _processes(self, word: str = "") -> Iterator[psutil.Process]:
-        for process in psutil.process_iter():
-            try:
-                ours = process.environ().get(MARK) == str(self._folder)
-                if ours and (not word or word in process.cmdline()):
-                    yield process
-            except psutil.Error:
-                continue
+    @property
+    def _shell(self) -> Shell:
+        self._bash_shell = self._bash_shell or self._open(Shell, "shell")
+        return self._bash_shell
+
+    @property
+    def _prompt(self) -> Python:
+        self._interpreter = self._interpreter or self._open(Python, "python")
+        return self._interpreter
+
+    def _open(self, kind: type[Opened], name: str) -> Opened:
+        machine = self._machine
+        return kind(machine.folder / name, machine.here, machine.env)
 
 
 class Command(NamedTuple):

@@ -11,7 +11,8 @@ def main() -> None:
         path = line.rstrip("\n")
         exec(compile(Path(path).read_text(), path, "exec"), module)
         sys.stdout.flush()
-        done.write_text("0")
+        done.with_suffix(".new").write_text("0")
+        done.with_suffix(".new").rename(done)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ WRONG = {
     "a block of no kind": ("```\nls\n```", "x.md:2: say what this block is"),
     "a kind that nobody knows": ("```perl\n1\n```", "x.md:2: say what this block is"),
     "a mark that nobody knows": ("```bash often\n```", "x.md:1: no such mark: often"),
+    "a mark of another kind": ("```console terminal\n$ ls\n```", "x.md:1: no such mark: terminal"),
     "a block without end": ("text\n\n~~~bash\nls\n```", "x.md:3: this block has no end"),
     "a command that fails": ("```bash\ntrue\nls nowhere\n```", "x.md:3: exit 2: ls nowhere"),
     "a variable that is not there": ("```bash\n:\necho $NO\n```", "x.md: line 3: NO: unbound"),
@@ -35,6 +36,10 @@ WRONG = {
     "another answer": (
         '```bash\necho \'{"a": 1}\'\n```\n```json\n{"a": 2}\n```',
         "x.md:5: the answer is another\n$.a: 1 is not 2",
+    ),
+    "JSON behind something else": (
+        '```bash\necho \'{"a": 1}\'\n```\n```text\n```\n```json\n{"a": 1}\n```',
+        "x.md:7:2: a: no such key",
     ),
     "a script that is none": ("`a.sh`:\n```bash\nif\n```", "x.md:3: "),
     "a program that is none": ("```python title=a.py\nif\n```", "invalid syntax (x.md, line 2)"),
