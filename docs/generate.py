@@ -36,7 +36,7 @@ leader's term (the process's own, from its start); `rate` and `increase` take a 
 
 It takes a token, as every read does; on the server's own machine, its own user needs none:
 
-```yaml
+```text
 scrape_configs:
   - job_name: styx
     authorization: {type: Bearer, credentials_file: /etc/prometheus/styx.token} # the server's `token` file
@@ -184,7 +184,7 @@ def described(
     context = click.Context(command, info_name=name, parent=parent)
     yield f"{'#' * depth} {context.command_path}"
     usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
-    yield f"```\n{usage}\n```"
+    yield f"```text\n{usage}\n```"
     yield inspect.cleandoc(command.help or command.short_help or "").replace("\b\n", "")
     options = [option_row(one) for one in command.params if isinstance(one, click.Option)]
     if rows := [row for row in options if row]:

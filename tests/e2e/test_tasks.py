@@ -1,6 +1,7 @@
 """Real servers, real agents, real commands: what a user submits is what runs."""
 
 import hashlib
+import json
 import re
 import shutil
 import subprocess
@@ -19,59 +20,37 @@ def test_run_prints_the_output_and_nothing_else(site: Site) -> None:
     assert (done.stdout, done.returncode) == (b"Hello Styx!\n", 0)
 
 
-def test_the_four_curl_calls_of_the_readme(site: Site) -> None:
+@pytest.mark.parametrize(
+    "curl",
+    [
+        pytest.param(
+            "curl -sS --fail-with-body",
+            marks=pytest.mark.skipif(not shutil.which("curl"), reason="there is no curl here"),
+        ),
+        f"'{sys.executable}' '{ROOT}/tests/docs/curl.py'",
+    ],
+    ids=["curl", "as curl"],
+)
+def test_the_four_curl_calls_of_the_readme(site: Site, curl: str) -> None:
     """Word for word, but for the port; without a token, as the server's own user."""
     calls = re.findall(r"^curl .*", (ROOT / "README.md").read_text(), re.MULTILINE)[:4]
     assert len(calls) == 4
-    run = _curl if shutil.which("curl") else _as_curl
 
-    assert set(run(site, calls[0])) == {"status", "version", "service"}
-    accepted = run(site, calls[1])
+    def run(call: str):
+        command = call.replace("curl", curl, 1).replace(":8080", f":{site.port}")
+        done = subprocess.run(["bash", "-c", command], capture_output=True, check=True)
+        return json.loads(done.stdout)
+
+    assert set(run(calls[0])) == {"status", "version", "service"}
+    accepted = run(calls[1])
     assert accepted["status"] == "submitted"
     assert set(accepted) == {"task_id", "status"}
     task_id = accepted["task_id"]
-    assert task_id in [task["id"] for task in run(site, calls[2])]
+    assert task_id in [task["id"] for task in run(calls[2])]
     site.finished(task_id)
-    task = run(site, calls[3].replace("TASK_ID", task_id))
+    task = run(calls[3].replace("TASK_ID", task_id))
     assert (task["name"], task["status"], task["exit_code"]) == ("test", "succeeded", 0)
     assert site.output(task_id) == b"Hello\n"
-
-
-def _curl(site: Site, call: str):
-    import json
-
-    command = call.replace("curl ", "curl -sS --fail-with-body ", 1)
-    command = command.replace(":8080", f":{site.port}")
-    done = subprocess.run(["bash", "-c", command], capture_output=True, check=True)
-    return json.loads(done.stdout)
-
-
-def _as_curl(site: Site, call: str):
-    """The same bytes where there is no curl."""
-    path = re.search(r"localhost:8080(\S*)", call)
-    body = re.search(r"-d '(.*)'", call)
-    assert path is not None
-    agent = {"User-Agent": "curl/8.0", "Accept": "*/*", "Host": f"localhost:{site.port}"}
-    answer = site.call("POST" if body else "GET", path[1], body and body[1].encode(), agent)
-    assert answer.status < 300, answer.body
-    return answer.json()
-
-
-@pytest.mark.parametrize(
-    ("page", "task", "output"),
-    [("README.md", "report", b"done\n"), ("docs/quickstart.md", "sum/3", b"1275\n")],
-)
-def test_the_job_files_of_the_docs(
-    site: Site, tmp_path: Path, page: str, task: str, output: bytes
-) -> None:
-    text = re.search(r"```yaml\n(# job.yaml\n.*?)```", (ROOT / page).read_text(), re.DOTALL)
-    assert text is not None
-    (tmp_path / "job.yaml").write_text(text[1])
-    done = site.cli("submit", "job.yaml", "--wait", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    job_id = done.stdout.decode().strip()
-    (found,) = site.get(f"/api/v1/tasks?job={job_id}&name={task}")
-    assert site.output(found["id"]) == output
 
 
 @pytest.mark.parametrize(

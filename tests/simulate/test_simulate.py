@@ -281,15 +281,6 @@ def test_tasks_that_never_end_are_told_and_are_a_no(tmp_path: Path) -> None:
     assert done.stderr == ("warning: 1 tasks never ended: no agent that could run them was left\n")
 
 
-def test_the_page_of_the_small_example(tmp_path: Path) -> None:
-    """The documentation shows it, all but what it cost to decide."""
-    shown = (ROOT / "docs" / "simulate.md").read_text()
-    path = ROOT / "docs" / "examples" / "simulate-small.toml"
-    done = CliRunner().invoke(main.styx, ["simulate", str(path)], standalone_mode=False)
-    page, _, _ = done.stdout.partition("\nthe scheduler itself")
-    assert page in shown
-
-
 def test_the_shipped_example_is_sound_and_as_large_as_it_says() -> None:
     document = files.read(str(ROOT / "docs" / "examples" / "simulate.toml"))
     plan = form.check(document.content)
