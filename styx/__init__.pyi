@@ -1,3 +1,4 @@
+from styx.sdk import AsyncStyx as AsyncStyx
 from styx.sdk import Styx as Styx
 from styx.sdk import TaskFailed as TaskFailed
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from styx.errors import Conflict, InvalidSpec, NotFound
-from styx.sdk import client
+from styx.sdk import calls
 from styx.sdk.client import Styx
 from styx.sdk.failures import TaskFailed
 from tests.support.site import Site
@@ -89,7 +89,7 @@ def test_the_same_key_is_the_same_task(styx: Styx) -> None:
 
 def test_pages_are_one_list(styx: Styx, monkeypatch: pytest.MonkeyPatch) -> None:
     job = styx.submit_job({"name": "many", "tasks": [{"run": "true", "array": 7}]})
-    monkeypatch.setattr(client, "PAGE", 3)
+    monkeypatch.setattr(calls, "PAGE", 3)
     rows = list(styx.tasks(job=job.job_id))
     assert sorted(row.array_index or 0 for row in rows) == list(range(7))
     assert [row.id for row in styx.tasks(job=job.job_id, limit=5)] == [row.id for row in rows[:5]]
