@@ -1,4 +1,4 @@
-"""The client against a real server."""
+"""The client against a real server: the sync one, and the async one behind the same face."""
 
 import re
 from collections.abc import Iterator
@@ -7,8 +7,10 @@ import pytest
 
 from styx.errors import Conflict, InvalidSpec, NotFound
 from styx.sdk import calls
+from styx.sdk.aio import calls as aio_calls
 from styx.sdk.client import Styx
 from styx.sdk.failures import TaskFailed
+from tests.sdk import bridge
 from tests.support.site import Site
 
 
@@ -23,9 +25,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         made.close()
 
 
-@pytest.fixture
-def styx(site: Site) -> Iterator[Styx]:
-    with Styx(f"http://127.0.0.1:{site.port}", "") as made:
+@pytest.fixture(params=[Styx, bridge.styx], ids=["sync", "async"])
+def styx(site: Site, request: pytest.FixtureRequest) -> Iterator[Styx]:
+    with request.param(f"http://127.0.0.1:{site.port}", "") as made:
         yield made
 
 
@@ -77,7 +79,7 @@ def test_a_job(styx: Styx) -> None:
     assert (over.status, over.counts["succeeded"], over.counts["failed"]) == ("failed", 1, 1)
     assert {row.name for row in styx.tasks(job=job.job_id)} == {"a", "b"}
     assert styx.job("two").id == job.job_id
-    assert [row.id for row in styx.jobs(name="two")] == [job.job_id]
+    assert next(iter(styx.jobs(name="two", limit=1))).id == job.job_id
 
 
 def test_the_same_key_is_the_same_task(styx: Styx) -> None:
@@ -89,7 +91,8 @@ def test_the_same_key_is_the_same_task(styx: Styx) -> None:
 
 def test_pages_are_one_list(styx: Styx, monkeypatch: pytest.MonkeyPatch) -> None:
     job = styx.submit_job({"name": "many", "tasks": [{"run": "true", "array": 7}]})
-    monkeypatch.setattr(calls, "PAGE", 3)
+    for module in (calls, aio_calls):
+        monkeypatch.setattr(module, "PAGE", 3)
     rows = list(styx.tasks(job=job.job_id))
     assert sorted(row.array_index or 0 for row in rows) == list(range(7))
     assert [row.id for row in styx.tasks(job=job.job_id, limit=5)] == [row.id for row in rows[:5]]

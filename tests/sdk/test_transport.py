@@ -1,4 +1,7 @@
-"""How the client talks to a server that is away, busy or wrong. The server here does what it is told."""
+"""How the client talks to a server that is away, busy or wrong. The server here does what it is told.
+
+Every test runs twice: with the sync client, and with the async one behind the same face.
+"""
 
 import http.server
 import socket
@@ -14,8 +17,16 @@ from styx import errors
 from styx.sdk import address, failures
 from styx.sdk.client import Styx
 from styx.sdk.transport import Transport
+from tests.sdk import bridge
 
 HEALTH = b'{"status":"healthy","version":"9","service":"styx-server"}'
+
+
+@pytest.fixture(params=["sync", "async"], autouse=True)
+def client(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "async":
+        monkeypatch.setitem(globals(), "Styx", bridge.styx)
+        monkeypatch.setitem(globals(), "Transport", bridge.transport)
 
 
 @dataclass
@@ -157,8 +168,9 @@ def test_a_server_that_was_never_there_is_told_at_once() -> None:
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
         made, waits = transport(url, first_contact_s=0.0)
-        with pytest.raises(failures.Unreachable, match="connection refused"):
+        with pytest.raises(failures.Unreachable, match=r"\(connection refused\)"):
             made.call("GET", "/health")
+        made.close()
     assert waits == []
 
 
