@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from styx.sdk.failures import ServerFailed as ServerFailed
     from styx.sdk.failures import TaskFailed as TaskFailed
     from styx.sdk.failures import Unreachable as Unreachable
+    from styx.sdk.flow import JobFunction as JobFunction
+    from styx.sdk.flow import TaskFunction as TaskFunction
+    from styx.sdk.flow import job as job
+    from styx.sdk.flow import task as task
     from styx.sdk.handles import JobHandle as JobHandle
     from styx.sdk.handles import TaskHandle as TaskHandle
 
@@ -22,13 +26,17 @@ MODULES: Final = {
     "AsyncJobHandle": "aio.handles",
     "AsyncStyx": "aio.client",
     "AsyncTaskHandle": "aio.handles",
+    "JobFunction": "flow",
     "JobHandle": "handles",
     "ServerFailed": "failures",
     "Styx": "client",
     "TaskFailed": "failures",
+    "TaskFunction": "flow",
     "TaskHandle": "handles",
     "Unreachable": "failures",
     "Written": "events",
+    "job": "flow",
+    "task": "flow",
 }
 
 
