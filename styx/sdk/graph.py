@@ -1,5 +1,6 @@
 """The DAG that a `@job` function draws: each call of a task is a node, each result passed on an edge."""
 
+import inspect
 import operator
 import os
 import sys
@@ -183,14 +184,22 @@ def target_of(function: Callable[..., Any]) -> tuple[str, str]:
         raise TypeError(
             f"{name} is no function of a module: a task has to be imported by its agent"
         )
-    file: str | None = getattr(module, "__file__", None)
-    if file is None:
+    file = _file_of(module, function)
+    if not file:
         raise TypeError(f"{name} is written in no file: a task has to be imported by its agent")
     module_name = _name_of(module, file)
     root = Path(file).resolve().parents[module_name.count(".") + file.endswith("__init__.py")]
     here = Path.cwd()
     inside = root != here and root.is_relative_to(here)
     return f"{module_name}:{name}", os.fspath(root.relative_to(here)) if inside else ""
+
+
+def _file_of(module: ModuleType, function: Callable[..., Any]) -> str:
+    file: str = getattr(module, "__file__", None) or ""
+    if module.__name__ == "__main__":  # into which a shell or a notebook writes, too
+        code = inspect.unwrap(function).__code__
+        return file if Path(code.co_filename).name == Path(file).name else ""
+    return file
 
 
 def _name_of(module: ModuleType, file: str) -> str:

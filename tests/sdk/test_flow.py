@@ -307,13 +307,23 @@ def test_a_function_that_no_agent_could_import() -> None:
         drawn.document()
 
 
-def test_a_function_of_no_file() -> None:
-    program = (
+@pytest.mark.parametrize("shell", [(), ("-c",)])
+def test_a_function_of_no_file(shell: tuple[str, ...], tmp_path: Path) -> None:
+    """As in a notebook, or in a program that runs what it was given."""
+    text = (
         "from styx import job, task\n@task\ndef f(): ...\n@job\ndef g(): f()\n"
         "g.local()\ntry: g.document()\nexcept TypeError as error: print(error)"
     )
+    runs = tmp_path / "runs.py"
+    runs.write_text(f"exec(compile({text!r}, 'typed', 'exec'))")
+    command = [sys.executable, *shell, text if shell else runs]
     done = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+        command,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert done.stdout == "f is written in no file: a task has to be imported by its agent\n"
 
