@@ -34,12 +34,12 @@ class Answer(msgspec.Struct, frozen=True):
     body: bytes
 
     @property
-    def retry_after_s(self) -> float | None:
-        """Seconds; the date form of the header is not used by the server."""
+    def retry_after_s(self) -> float:
+        """0 if the server does not say; the date form of the header is not used by it."""
         try:
             return max(0.0, float(self.headers.get("retry-after", "")))
         except ValueError:
-            return None
+            return 0.0
 
 
 class Server(NamedTuple):

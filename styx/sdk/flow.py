@@ -45,6 +45,13 @@ H_co = TypeVar("H_co", covariant=True)
 _drawing: Final[ContextVar[Graph | None]] = ContextVar("drawing", default=None)
 
 
+def _check(function: Callable[..., Any], options: Mapping[str, Any], known: frozenset[str]) -> None:
+    """Raises: TypeError."""
+    fields.check(options, known)
+    if inspect.iscoroutinefunction(function):
+        raise TypeError(f"{function.__qualname__} is async: let it call asyncio.run itself")
+
+
 @contextmanager
 def _drawn_on(drawn: Graph | None) -> Generator[None]:
     token = _drawing.set(drawn)
@@ -69,9 +76,7 @@ class TaskFunction(Generic[P, R]):
         options: Mapping[str, Any],
         after: Sequence[tuple[Result, On]] = (),
     ) -> None:
-        fields.check(options, fields.OF_A_TASK)
-        if inspect.iscoroutinefunction(function):
-            raise TypeError(f"{function.__qualname__} is async: let it call asyncio.run itself")
+        _check(function, options, fields.OF_A_TASK)
         self.function = function
         self._options = options
         self._after = after
@@ -129,7 +134,7 @@ class JobFunction(Generic[P, R]):
     """A function that calls tasks: each time that it runs it draws a job."""
 
     def __init__(self, function: Callable[P, R], options: Mapping[str, Any]) -> None:
-        fields.check(options, fields.OF_A_JOB)
+        _check(function, options, fields.OF_A_JOB)
         self.function = function
         self._options = options
         functools.update_wrapper(cast("Callable[P, R]", self), function)

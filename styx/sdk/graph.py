@@ -99,6 +99,12 @@ class Result:
     def __bool__(self) -> NoReturn:  # noqa: PLE0304 - it never returns
         self._refuse()
 
+    def __eq__(self, _: object) -> NoReturn:
+        self._refuse()
+
+    def __hash__(self) -> int:
+        return id(self)
+
     def __iter__(self) -> NoReturn:
         self._refuse()
 
@@ -121,6 +127,7 @@ class Graph:
 
     def __init__(self) -> None:
         self.nodes: dict[str, Node] = {}
+        self._uses: dict[str, int] = {}  # of a name that was taken: the number it had last
 
     def add(
         self,
@@ -154,11 +161,11 @@ class Graph:
         return {name: node.document(python) for name, node in self.nodes.items()}
 
     def _free(self, name: str) -> str:
-        if name not in self.nodes:
-            return name
-        return next(
-            free for n in range(2, sys.maxsize) if (free := f"{name}-{n}") not in self.nodes
-        )
+        free = name
+        while free in self.nodes:
+            self._uses[name] = self._uses.get(name, 1) + 1
+            free = f"{name}-{self._uses[name]}"
+        return free
 
 
 def without_results(value: Any, at: Place, found: list[tuple[Place, Source]]) -> Any:

@@ -225,6 +225,8 @@ def test_a_result_has_no_value_yet() -> None:
     def drawn() -> None:
         result: Any = number(1)
         trying(lambda: bool(result))
+        trying(lambda: result == 1)
+        trying(lambda: result != 1)
         trying(lambda: list(result.rows))
         trying(lambda: f"{result['a']}")
         trying(lambda: result.split(","))
@@ -236,7 +238,7 @@ def test_a_result_has_no_value_yet() -> None:
         assert not hasattr(result, "_private")
 
     drawn.document()
-    assert messages[1].startswith("<result of number>['rows'] ")
+    assert messages[3].startswith("<result of number>['rows'] ")
 
 
 def test_a_wrong_call_is_told_where_it_is_written() -> None:
@@ -340,6 +342,9 @@ def test_words_and_functions_are_checked_at_once() -> None:
 
     with pytest.raises(TypeError, match="later is async"):
         task(later)
+
+    with pytest.raises(TypeError, match="later is async"):
+        job(later)
 
     @job
     def nothing() -> None: ...

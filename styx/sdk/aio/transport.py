@@ -91,7 +91,7 @@ class Transport:
         while True:
             server = self._server
             request = Request(method, self._servers[server].target(path, query), headers, payload)
-            retry_after_s = None
+            retry_after_s = 0.0
             try:
                 answer = await self._connections[server].exchange(request, self._timeout_s)
             except BROKEN as error:
@@ -110,7 +110,8 @@ class Transport:
             if asked < len(self._servers):
                 continue
             asked = 0
-            wait_s = retry_after_s or backoff.next_s()
+            # Those who were told the same time do not return at once either.
+            wait_s = retry_after_s + backoff.next_s()
             if time.monotonic() - started_s + wait_s > self._first_contact_s:
                 raise failure
             self.tell(failure)
