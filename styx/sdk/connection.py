@@ -4,6 +4,7 @@ import http.client
 import ssl
 import time
 from collections.abc import Callable
+from functools import cached_property
 from typing import Final
 
 from styx.sdk.exchange import MAX_ANSWER_BYTES, READ_BYTES, Answer, Request, Server
@@ -62,12 +63,15 @@ class Connections:
             self._kept.close()
             self._kept = None
 
+    @cached_property
+    def _tls(self) -> ssl.SSLContext:
+        return ssl.create_default_context()
+
     def _connect(self, timeout_s: float) -> http.client.HTTPConnection:
         server = self._server
         if server.secure:
-            context = ssl.create_default_context()
             return http.client.HTTPSConnection(
-                server.host, server.port, timeout=timeout_s, context=context
+                server.host, server.port, timeout=timeout_s, context=self._tls
             )
         return http.client.HTTPConnection(server.host, server.port, timeout=timeout_s)
 

@@ -4,10 +4,14 @@ Every test runs twice: with the sync client, and with the async one behind the s
 """
 
 import http.server
+import shutil
 import socket
+import ssl
+import subprocess
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -89,8 +93,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
 def serve() -> Iterator[Any]:
     servers: list[tuple[Scripted, threading.Thread]] = []
 
-    def start(*replies: Reply) -> Scripted:
+    def start(*replies: Reply, tls: ssl.SSLContext | None = None) -> Scripted:
         server = Scripted(*replies)
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         servers.append((server, thread))
@@ -283,6 +289,30 @@ def test_a_reference_is_one_segment(serve: Any) -> None:
     with Styx(server.url, "") as styx, pytest.raises(errors.NotFound):
         styx.task("sweep/1?x")
     assert server.asked[0][1] == "/api/v1/tasks/sweep%2F1%3Fx"
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make a certificate")
+def test_tls_is_spoken_and_its_certificate_checked(
+    serve: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"
+    named = ["-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", certificate]
+    subprocess.run([*command.split(), *named], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    server = serve(Reply(), tls=context)
+    url = server.url.replace("http://127.0.0.1", "https://localhost")
+    with (
+        Styx(url, "", patience_s=0.0) as styx,
+        pytest.raises(failures.Unreachable, match="certificate verify failed"),
+    ):
+        styx.health()
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    with Styx(url, "") as styx:
+        assert styx.health().version == "9"
+        styx.health()
+    assert server.asked[0][2]["host"] == url.removeprefix("https://")
 
 
 # --- long answers -------------------------------------------------------------------------------------

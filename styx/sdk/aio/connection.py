@@ -5,6 +5,7 @@ request, an open stream has one of its own.
 import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
+from functools import cached_property
 from typing import Final
 
 import h11
@@ -71,11 +72,14 @@ class Connections:
                 line.close()
         return answer
 
+    @cached_property
+    def _tls(self) -> ssl.SSLContext | None:
+        return ssl.create_default_context() if self._server.secure else None
+
     async def _connect(self, timeout_s: float) -> "_Line":
         server = self._server
-        context = ssl.create_default_context() if server.secure else None
         async with asyncio.timeout(timeout_s):
-            reader, writer = await asyncio.open_connection(server.host, server.port, ssl=context)
+            reader, writer = await asyncio.open_connection(server.host, server.port, ssl=self._tls)
         return _Line(server, reader, writer)
 
 
