@@ -31,19 +31,17 @@ def sync_of(name: str) -> str:
     text = HEAD.format(name=name) + (SDK / "aio" / name).read_text()
     for pattern, replacement in WORDS:
         text = re.sub(pattern, replacement, text)
+    return formatted(name, text)
+
+
+def formatted(name: str, text: str) -> str:
+    """By the ruff that is here, whichever that is."""
+    ruff, place = (sys.executable, "-m", "ruff"), (f"--stdin-filename={SDK / name}", "--quiet", "-")
     for words in (("check", "--fix-only", "--select=I"), ("format",)):
-        command = [
-            sys.executable,
-            "-m",
-            "ruff",
-            *words,
-            "--quiet",
-            f"--stdin-filename={SDK / name}",
-            "-",
-        ]
-        text = subprocess.run(
-            command, input=text, capture_output=True, text=True, check=True
-        ).stdout
+        done = subprocess.run(
+            [*ruff, *words, *place], input=text, capture_output=True, text=True, check=True
+        )
+        text = done.stdout
     return text
 
 

@@ -1,17 +1,21 @@
 """The client against a real server: the sync one, and the async one behind the same face."""
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
 
+from styx import sdk
 from styx.errors import Conflict, InvalidSpec, NotFound
 from styx.sdk import calls
 from styx.sdk.aio import calls as aio_calls
+from styx.sdk.aio.client import AsyncStyx
 from styx.sdk.client import Styx
 from styx.sdk.failures import TaskFailed
 from tests.sdk import bridge
-from tests.support.site import Site
+from tests.support.site import ROOT, Site
 
 
 @pytest.fixture(scope="module")
@@ -137,8 +141,25 @@ def test_the_package_itself_has_it() -> None:
     import styx as package
 
     assert package.Styx is Styx
+    assert package.AsyncStyx is AsyncStyx
+    for name in sdk.MODULES:
+        assert getattr(sdk, name).__name__ == name
+    assert set(sdk.MODULES) >= package.SDK
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = sdk.nothing  # pyright: ignore[reportAttributeAccessIssue]: the point of the test
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = package.nothing  # pyright: ignore[reportAttributeAccessIssue]: the point of the test
+
+
+def test_the_sync_client_imports_nothing_async() -> None:
+    program = (
+        "import sys; from styx import Styx; Styx('http://a', 't').close(); print(*sys.modules)"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert {"styx.sdk.client", "http.client"} <= loaded
+    assert loaded & {"asyncio", "h11", "styx.sdk.aio", "styx.sdk.flow"} == set()
 
 
 def test_without_arguments_it_is_the_local_server(
