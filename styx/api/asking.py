@@ -40,6 +40,12 @@ class Cancel(msgspec.Struct, frozen=True):
     force: Annotated[bool, msgspec.Meta(description="Kill at once, without grace.")] = False
 
 
+class Anew(msgspec.Struct, frozen=True):
+    no_cache: Annotated[
+        bool, msgspec.Meta(description="Run all of it, whatever succeeded before.")
+    ] = False
+
+
 def labels(asked: Filters) -> dict[str, str] | None:
     """Raises: HttpRefusal."""
     pairs = [label.partition("=") for label in asked.label]

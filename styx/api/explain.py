@@ -27,6 +27,7 @@ _CURES: Final = {
     "labels": "start an agent with the label: styx agent --label KEY=VALUE",
     "arch": "start an agent on such a machine",
     "agent_draining": "let it take tasks again with: styx resume AGENT",
+    "parallel": "let more of them run at once: raise `parallel`",
     "gang_incomplete": "ask for fewer nodes, or start more agents",
 }
 _ENDS: Final = {
@@ -54,7 +55,7 @@ def explanation(
         name=task.name,
         status=cast("http.Status", word),
         summary=_summary(task, word, views.task(task, attempts, agents), found, now),
-        hindrances=[http.Hindrance(h.code, h.subject, h.message, h.id) for h in found],
+        hindrances=views.hindrances(found),
         hint=_CURES.get(found[0].code, "") if found else _ENDS.get(task.reason, ""),
         history=history(task, attempts, agents),
     )
@@ -144,6 +145,8 @@ def _ending(task: Task, view: http.TaskView) -> str:
         said += f" by signal {view.signal}"
     if task.reason not in {Reason.NONE, Reason.EXIT_CODE, Reason.SIGNAL} and task.reason != said:
         said += f": {task.reason}"
+    if task.taken_from is not None:
+        said += f", taken from {task.taken_from}, which did the same"
     if task.attempt > 1:
         said += f", after {task.attempt} attempts"
     return said

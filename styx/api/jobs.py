@@ -6,9 +6,9 @@ from typing import Annotated, Final
 import msgspec
 from litestar import Response
 
-from styx.api import finding, page, route, submit, views
+from styx.api import finding, page, route, submit, taking, views
 from styx.api import retry as again
-from styx.api.asking import Cancel, Filters, Wait, forced, labels, moment, until_over
+from styx.api.asking import Anew, Cancel, Filters, Wait, forced, labels, moment, until_over
 from styx.api.backend import Backend
 from styx.api.route import (
     CHANGING,
@@ -24,9 +24,10 @@ from styx.api.route import (
     reply,
     visit,
 )
-from styx.core import event, form, model
+from styx.core import event, form, model, plan
 from styx.core.ids import JobId, TaskId
 from styx.core.job import TERMINAL, Job, JobState
+from styx.core.spec import JobSpec
 from styx.core.task import TaskState
 from styx.errors import Conflict
 from styx.store.query import SpecRows
@@ -35,6 +36,7 @@ from styx.wire import http
 PATH: Final = "/api/v1/jobs"
 FINAL_COUNTS: Final = 4_096  # of jobs that are over: counted once; the oldest are counted again
 PAGE: Final = 1_000
+REPEATED_OR_PLANNED: Final = {200: f"{REPEATED[200]}, or a plan"}
 EXAMPLE: Final = {
     "name": "train",
     "tasks": {
@@ -49,6 +51,12 @@ class JobsQuery(Filters, frozen=True):
     status: Annotated[tuple[JobState, ...], msgspec.Meta(description="Only these.")] = ()
 
 
+class Submit(Anew, frozen=True):
+    plan: Annotated[
+        bool, msgspec.Meta(description="Only say what would become of it: make nothing.")
+    ] = False
+
+
 class Jobs:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
@@ -57,9 +65,10 @@ class Jobs:
     @route.post(
         PATH,
         "submitJob",
-        http.JobSubmitted,
+        http.JobSubmitted | http.JobPlan,
         status=201,
-        also=REPEATED,
+        also=REPEATED_OR_PLANNED,
+        query=Submit,
         headers=MAKING,
         body=model.JobForm,
         example=EXAMPLE,
@@ -68,12 +77,17 @@ class Jobs:
     async def submit(self, call: Call) -> Response[bytes]:
         """Submit a job.
 
-        The answer is a promise: the job is durable, and never lost after it.
+        The answer is a promise: the job is durable, and never lost after it. With `plan`, nothing is
+        made: the answer says where each task would go if it were submitted now, and what would wait.
         """
         body = await call.body()
+        asked = read_query(call, Submit)
         key = submit.key_of(call, body)
         spec = await submit.checked(body, form.check_job)
-        return _submitted(await submit.submit(self._backend, spec, key, submit.asked_by(call)))
+        if asked.plan:
+            return reply(await self._plan(spec, anew=asked.no_cache))
+        by = submit.asked_by(call)
+        return _submitted(await submit.submit(self._backend, spec, key, by, anew=asked.no_cache))
 
     @route.get(PATH, "listJobs", list[http.JobView], also=UNCHANGED, query=JobsQuery)
     async def browse(self, call: Call) -> Response[bytes]:
@@ -159,6 +173,14 @@ class Jobs:
         spec = again.of_job(job, left)
         asked = submit.asked_by(call)
         return _submitted(await submit.submit(self._backend, spec, key, asked, retry_of=job.id))
+
+    async def _plan(self, spec: JobSpec, *, anew: bool) -> http.JobPlan:
+        engine = self._backend.engine
+        taken = await taking.lookup(self._backend, submit.PROJECT, spec, anew=anew)
+        found = plan.plan(
+            engine.world, spec, engine.clock(), engine.policy, project=submit.PROJECT, taken=taken
+        )
+        return views.plan(spec.name, found, engine.world.agents)
 
     async def _not_succeeded(self, job_id: JobId, row: SpecRows) -> Sequence[int]:
         width = row.spec.width

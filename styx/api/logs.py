@@ -62,7 +62,7 @@ class Logs:
         refuses=FINDING,
     )
     async def logs(self, call: Call) -> Response[bytes]:
-        """What it wrote.
+        """What it wrote; of a task that did not run, what the earlier one wrote that it was taken from.
 
         Bytes that are gone for good are told as a line `[styx: N bytes dropped: WHY]`. With
         `Accept: text/event-stream` the data of each event is JSON: `attempt`, `rank`, `stream`,
@@ -72,6 +72,8 @@ class Logs:
         """
         asked = read_query(call, LogsQuery)
         task, _ = await self._find(await finding.task_id(self._backend, reference(call)))
+        if task.taken_from is not None:
+            task, _ = await self._find(task.taken_from)
         as_events = stream.EVENT_STREAM in call.headers.get("accept", "")
         reading = self._reading(task, asked)
         resumed = as_events and _resume(reading, call.headers.get("last-event-id", ""))

@@ -87,7 +87,18 @@ def _element(spec: TaskSpec, index: int, taken: set[str]) -> TaskSpec:
     while name in taken:
         name += "-again"
     taken.add(name)
-    return replace(spec, name=name, env=env, array_count=None, array_values=(), matrix=False)
+    bound = spec.parallel_of or spec.name if spec.parallel else ""
+    return replace(
+        spec,
+        name=name,
+        env=env,
+        array_count=None,
+        array_values=(),
+        matrix=False,
+        parallel_of=bound,
+        cache=False,  # as an element of its array it may be found; as itself it is asked for once
+        cache_key="",
+    )
 
 
 def _needs(needs: Sequence[Need], made: Mapping[str, Sequence[TaskSpec]]) -> Iterator[Need]:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, TypeVar
 
-from styx.api import document, problems, route
+from styx.api import document, problems, route, taking
 from styx.api.backend import Backend
 from styx.api.route import Call
 from styx.core import event
@@ -100,10 +100,17 @@ async def _earlier(backend: Backend, key: Key) -> Made | None:
 
 
 async def submit(
-    backend: Backend, spec: JobSpec, key: Key, asked: Asked, *, retry_of: str = ""
+    backend: Backend,
+    spec: JobSpec,
+    key: Key,
+    asked: Asked,
+    *,
+    retry_of: str = "",
+    anew: bool = False,
 ) -> Made:
     """Return once the job is durable. A key is not looked up first: that it was used is seen by the
-    scheduler while its job lives, and by the database ever after, and most keys are new.
+    scheduler while its job lives, and by the database ever after, and most keys are new. `anew`: nothing
+    is taken from earlier tasks.
 
     Raises: StoreUnavailable (outcome unknown: repeat with the key), LimitReached, Conflict.
     """
@@ -118,6 +125,7 @@ async def submit(
         actor=asked.actor,
         retry_of=retry_of,
         traceparent=asked.traceparent,
+        taken=await taking.lookup(backend, PROJECT, spec, anew=anew),
     )
     try:
         answer = await backend.engine.post(submitted)

@@ -7,7 +7,7 @@ from litestar import Response
 
 from styx.api import explain, finding, page, route, submit, views
 from styx.api import retry as again
-from styx.api.asking import Cancel, Filters, Wait, forced, labels, moment, until_over
+from styx.api.asking import Anew, Cancel, Filters, Wait, forced, labels, moment, until_over
 from styx.api.backend import Backend
 from styx.api.route import (
     CHANGING,
@@ -50,6 +50,7 @@ class Tasks:
         status=201,
         also=REPEATED,
         headers=MAKING,
+        query=Anew,
         body=model.TaskForm | list[model.TaskForm],
         example=EXAMPLE,
         refuses=SUBMITTING,
@@ -63,7 +64,8 @@ class Tasks:
         body = await call.body()
         key = submit.key_of(call, body)
         spec = await submit.checked(body, _read)
-        made = await submit.submit(self._backend, spec, key, submit.asked_by(call))
+        anew = read_query(call, Anew).no_cache
+        made = await submit.submit(self._backend, spec, key, submit.asked_by(call), anew=anew)
         answers = [_submitted(group) for group in made.groups]
         answers[0].warnings = made.warnings
         is_list = body.lstrip()[:1] == b"["

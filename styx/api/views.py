@@ -9,8 +9,10 @@ from styx.core import status
 from styx.core.agent import Agent, Capacity
 from styx.core.attempt import TERMINAL as ATTEMPT_TERMINAL
 from styx.core.attempt import Attempt, AttemptState
+from styx.core.explain import Hindrance
 from styx.core.ids import AgentId, AttemptKey
 from styx.core.job import Job
+from styx.core.plan import Planned
 from styx.core.room import Room
 from styx.core.spec import Requirements
 from styx.core.task import TERMINAL as TASK_TERMINAL
@@ -68,6 +70,7 @@ def task_detail(row: Task, attempts: Sequence[Attempt], agents: Names) -> http.T
         **msgspec.structs.asdict(task(row, attempts, agents)),
         env=spec.env,
         workdir=spec.workdir,
+        taken_from=row.taken_from,
         retries=spec.retries,
         infra_retries=spec.infra_retries,
         timeout_s=spec.timeout_s,
@@ -112,6 +115,21 @@ def job(row: Job, counts: dict[str, int]) -> http.JobView:
         on_failure=str(row.on_failure),
         created_at=row.created_at,
         finished_at=row.finished_at,
+    )
+
+
+def plan(name: str, planned: Sequence[Planned], agents: Names) -> http.JobPlan:
+    tasks = [_task_plan(each, agents) for each in planned]
+    return http.JobPlan(
+        name=name,
+        total=sum(task.total for task in tasks),
+        starting=sum(task.starting for task in tasks),
+        waiting=sum(task.waiting for task in tasks),
+        blocked=sum(task.blocked for task in tasks),
+        cached=sum(task.cached for task in tasks),
+        untried=sum(task.untried for task in tasks),
+        price_usd_per_hour=sum(task.price_usd_per_hour for task in tasks),
+        tasks=tasks,
     )
 
 
@@ -172,6 +190,30 @@ def requirements(wanted: Requirements) -> http.ResourcesView:
 def name_of(agent_id: AgentId, agents: Names) -> str:
     known = agents.get(agent_id)
     return known.name if known else agent_id
+
+
+def _task_plan(planned: Planned, agents: Names) -> http.TaskPlan:
+    spec = planned.spec
+    return http.TaskPlan(
+        name=spec.name,
+        total=spec.width,
+        starting=planned.starting,
+        waiting=planned.waiting,
+        blocked=planned.blocked,
+        cached=planned.cached,
+        untried=planned.untried,
+        agents=[http.PlannedAgent(id_, name_of(id_, agents), n) for id_, n in planned.agents],
+        needs=[http.PlannedNeed(need.task, str(need.on)) for need in spec.needs],
+        num_nodes=spec.num_nodes,
+        priority=str(spec.priority),
+        resources=requirements(spec.requirements),
+        price_usd_per_hour=0.0,  # every agent that it may be placed on is there already
+        hindrances=hindrances(planned.hindrances),
+    )
+
+
+def hindrances(found: Sequence[Hindrance]) -> list[http.Hindrance]:
+    return [http.Hindrance(h.code, h.subject, h.message, h.id) for h in found]
 
 
 def _current(row: Task, attempts: Sequence[Attempt]) -> list[Attempt]:

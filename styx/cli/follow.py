@@ -11,6 +11,7 @@ from styx.errors import StyxError
 from styx.sdk.client import Styx
 from styx.wire import http as wire
 
+CACHED: Final = "cached"  # the reason of a task that did not run
 STREAMS: Final = ("out", "err")
 WAITING: Final = frozenset({"blocked", "queued", "provisioning"})
 WHY_AFTER_S: Final = 1.0  # a wait this long deserves a word,
@@ -154,7 +155,9 @@ def exit_of_job(styx: Styx, job_id: str) -> int:
 
 
 def tell_end(task: wire.TaskDetail) -> None:
-    """One line about a task that did not succeed; silence about one that did."""
+    """One line about a task that did not succeed, or did not run; silence about one that did."""
+    if task.taken_from:
+        talk.say(f"{task.name} did not run again: this is the output of {task.taken_from}")
     if task.status == "succeeded":
         return
     took = f" after {render.duration(task.duration_ms / 1_000)}" if task.duration_ms else ""
@@ -230,6 +233,7 @@ class _TaskCopy(threading.Thread):
 
 def _copy_job(styx: Styx, job_id: str) -> None:
     copies: dict[str, _TaskCopy] = {}
+    rows: list[wire.TaskView] = []
     for _ in _polls():
         rows = list(styx.tasks(job=job_id))
         width = max((len(row.name) for row in rows), default=0)
@@ -244,6 +248,8 @@ def _copy_job(styx: Styx, job_id: str) -> None:
     for copying in copies.values():
         copying.join()
     _raise_any(copies.values())
+    if cached := sum(row.reason == CACHED for row in rows):
+        talk.say(f"{cached:,} of {len(rows):,} tasks did not run again: they succeeded before")
 
 
 def _raise_any(copies: Iterable[_TaskCopy]) -> None:

@@ -19,13 +19,12 @@ JOB_STATUSES: Final = ("running", "succeeded", "failed", "cancelled", "lost")
 RECENTLY: Final = timedelta(days=1)  # failures that `styx status` still tells
 
 
-def _needs(row: wire.TaskView) -> str:
+def needs(wanted: wire.ResourcesView, num_nodes: int) -> str:
     """`2×H100:8`, `8 cpu`."""
-    wanted = row.resources
     what = f"{number(wanted.cpus)} cpu"
     if wanted.gpus:
         what = f"{wanted.gpu_model.upper() or 'GPU'}:{wanted.gpus}"
-    return f"{row.num_nodes}×{what}" if row.num_nodes > 1 else what
+    return f"{num_nodes}×{what}" if num_nodes > 1 else what
 
 
 def _for(row: wire.TaskView) -> str:
@@ -48,7 +47,7 @@ _TASKS: Final = watch.List(
             lambda row: render.state(row.status, render.ending(row)),
             status=lambda row: row.status,
         ),
-        Column("RESOURCES", _needs),
+        Column("RESOURCES", lambda row: needs(row.resources, row.num_nodes)),
         Column("WHERE", lambda row: row.agent or "–", elastic=True),
         Column("FOR", _for, right=True),
         Column("AGE", lambda row: render.age(row.created_at), right=True, wide=True),

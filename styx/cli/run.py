@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from styx.cli import exits, follow, local, options, render, session
+from styx.cli import exits, follow, local, options, plan, render, session
 from styx.core import units
 from styx.core.spec import Priority
 from styx.file.document import ENDINGS
@@ -44,14 +44,30 @@ from styx.file.document import ENDINGS
 @click.option(
     "-d", "--detach", "detached", is_flag=True, help="Print the task's id and do not follow."
 )
-def run(command: tuple[str, ...], detached: bool, idempotency_key: str | None, **given: Any) -> int:
+@click.option("--cache", is_flag=True, help="Take the success of an earlier task like it.")
+@click.option(
+    "--no-cache", is_flag=True, help="Of a file: run all of it, whatever succeeded before."
+)
+@click.option("--plan", "planned", is_flag=True, help="Only say what would become of it.")
+def run(
+    command: tuple[str, ...],
+    detached: bool,
+    planned: bool,
+    idempotency_key: str | None,
+    **given: Any,
+) -> int:
     """Run COMMAND [ARG…], print what it prints, exit with its code.
 
     Options come first: everything from the first word that is no option is the command, verbatim.
     One word that names a YAML, TOML or JSON file is a file of tasks; of the options, it takes --env.
     """
     if len(command) == 1 and command[0].endswith(ENDINGS) and Path(command[0]).is_file():
-        return _file(command[0], detached=detached, key=idempotency_key, given=given)
+        how = {"follow_tasks": not detached, "planned": planned, "no_cache": given.pop("no_cache")}
+        return _file(command[0], given, idempotency_key=idempotency_key, **how)
+    if planned:
+        with session.connect() as styx:
+            document = _document(command, given, here=session.is_local(styx))
+            return plan.show(styx, {"tasks": [document]}, "table")
     with local.connect_or_start() as styx:
         key = idempotency_key or ""
         document = _document(command, given, here=session.is_local(styx))
@@ -64,7 +80,7 @@ def run(command: tuple[str, ...], detached: bool, idempotency_key: str | None, *
         return _print_id(task.task_id) if detached else follow.run(styx, task.task_id)
 
 
-def _file(path: str, *, detached: bool, key: str | None, given: dict[str, Any]) -> int:
+def _file(path: str, given: dict[str, Any], **how: Any) -> int:
     """`styx submit` is the one that reads files."""
     env = given.pop("env")
     if extra := [f"--{name.replace('_', '-')}" for name, value in given.items() if value]:
@@ -74,10 +90,7 @@ def _file(path: str, *, detached: bool, key: str | None, given: dict[str, Any]) 
     assert isinstance(group, click.Group), "`run` is a sub-command"
     submit = group.get_command(context, "submit")
     assert submit is not None, "`submit` is one, too"
-    follow_tasks = not detached
-    return context.invoke(
-        submit, file=path, follow_tasks=follow_tasks, idempotency_key=key, env=env
-    )
+    return context.invoke(submit, file=path, env=env, **how)
 
 
 def _document(command: tuple[str, ...], given: dict[str, Any], *, here: bool) -> dict[str, Any]:
@@ -95,10 +108,18 @@ def _document(command: tuple[str, ...], given: dict[str, Any], *, here: bool) ->
         "labels": dict(given["label"]),
         **{
             name: given[name]
-            for name in ("priority", "timeout", "queue_timeout", "retries", "num_nodes", "array")
+            for name in (
+                "priority",
+                "timeout",
+                "queue_timeout",
+                "retries",
+                "num_nodes",
+                "array",
+                "cache",
+            )
         },
     }
-    return {name: value for name, value in fields.items() if value not in (None, {}, [])}
+    return {name: value for name, value in fields.items() if value not in (None, {}, [], False)}
 
 
 def _print_id(id_: str) -> int:

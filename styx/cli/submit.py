@@ -1,8 +1,11 @@
 """`styx submit`: a file of tasks."""
 
+import contextlib
+from collections.abc import Generator
+
 import click
 
-from styx.cli import exits, files, follow, local, options, render, session, talk
+from styx.cli import exits, files, follow, local, options, plan, render, session, talk
 from styx.errors import InvalidSpec
 from styx.file.job import Job
 from styx.sdk.client import Styx
@@ -13,6 +16,8 @@ from styx.wire import http as wire
 @click.argument("file", type=click.Path(allow_dash=True))
 @click.option("--wait", is_flag=True, help="Wait for the job, exit with its code.")
 @click.option("--follow", "follow_tasks", is_flag=True, help="Also print what its tasks print.")
+@click.option("--plan", "planned", is_flag=True, help="Only say what would become of it.")
+@click.option("--no-cache", is_flag=True, help="Run all of it, whatever succeeded before.")
 @click.option("--idempotency-key", help="Submitting the same key again gives the same job.")
 @click.option("-e", "--env", type=options.PAIR, multiple=True, help="A variable of every task.")
 @options.sky
@@ -21,6 +26,8 @@ def submit(
     file: str,
     wait: bool,
     follow_tasks: bool,
+    planned: bool,
+    no_cache: bool,
     idempotency_key: str | None,
     env: tuple[tuple[str, str], ...],
     sky: bool,
@@ -34,8 +41,12 @@ def submit(
     if loaded.sky:  # its scripts run otherwise than ours
         talk.say(f"{file} is read as a file of SkyPilot's")
     session.warn(loaded.warnings)
+    if planned:
+        with session.connect() as styx, _located(loaded.job):
+            _stand(styx, loaded.job)
+            return plan.show(styx, loaded.job.body, output, no_cache=no_cache)
     with local.connect_or_start() as styx:
-        job = _submit(styx, loaded.job, idempotency_key or "")
+        job = _submit(styx, loaded.job, idempotency_key or "", no_cache=no_cache)
         session.warn(job.warnings)
         if follow_tasks:
             return follow.job(styx, job.job_id)
@@ -49,10 +60,21 @@ def submit(
         return follow.exit_of_job(styx, job.job_id)
 
 
-def _submit(styx: Styx, given: Job, key: str) -> wire.JobSubmitted:
+def _submit(styx: Styx, given: Job, key: str, *, no_cache: bool) -> wire.JobSubmitted:
+    _stand(styx, given)
+    with _located(given):
+        return styx.submit_job(given.body, key=key, no_cache=no_cache)
+
+
+def _stand(styx: Styx, given: Job) -> None:
     if session.is_local(styx):
         files.stand_here(given.body)
+
+
+@contextlib.contextmanager
+def _located(given: Job) -> Generator[None]:
+    """What the server refuses is told with its place in the file."""
     try:
-        return styx.submit_job(given.body, key=key)
+        yield
     except InvalidSpec as error:
         raise given.refused(error) from error

@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from styx.core.agent import Agent, AgentState, Capacity
+from styx.core.queue import Limit, limit_of
 from styx.core.spec import Requirements
 from styx.core.task import TERMINAL, Task, TaskState
 
@@ -29,11 +30,14 @@ class Census:
     """
 
     tasks: Counter[TaskState] = field(default_factory=Counter[TaskState])
+    active: Counter[Limit] = field(default_factory=Counter[Limit])  # of tasks that have one
     agents: Counter[AgentState] = field(default_factory=Counter[AgentState])
     capacity: Amount = field(default_factory=Amount)
     held: Amount = field(default_factory=Amount)
 
     def task(self, before: Task | None, after: Task) -> None:
+        if limit := limit_of(after):
+            self._count_active(limit, activity(before, after))
         if before is not None:
             if before.state is after.state:
                 return
@@ -54,7 +58,18 @@ class Census:
     def join(self, tasks: Counter[TaskState]) -> None:
         self.tasks.update(tasks)
 
+    def _count_active(self, limit: Limit, change: int) -> None:
+        self.active[limit] += change
+        if not self.active[limit]:
+            del self.active[limit]
+
     def _offer(self, agent: Agent, sign: int) -> None:
         if agent.state is not AgentState.GONE:
             has: Capacity = agent.capacity
             self.capacity.add(has.cpus_milli, has.memory_bytes, len(has.gpus), sign)
+
+
+def activity(before: Task | None, after: Task) -> int:
+    """By how much the change of a task changes how many are active: -1, 0 or 1."""
+    was = before is not None and before.state is TaskState.ACTIVE
+    return (after.state is TaskState.ACTIVE) - was

@@ -4,9 +4,10 @@ The ready set is incremental: each blocked task counts the needs that are not me
 bounded per turn and derived from rows, so a crash between two slices costs nothing.
 """
 
+import itertools
 from collections.abc import Sequence
 
-import msgspec
+from msgspec.structs import replace
 
 from styx.core.delta import Settlement
 from styx.core.draft import Draft
@@ -17,20 +18,24 @@ from styx.core.task import Edge, Reason, Task, TaskState
 
 
 def link(draft: Draft, event: JobSubmitted) -> None:
-    """Make the tasks of a submission: ready where nothing is needed, else blocked."""
+    """Make the tasks of a submission: ready where nothing is needed, else blocked; and over, if they
+    are taken from earlier ones.
+    """
     ids = _ids_by_spec(event)
+    for spec in event.spec.tasks:
+        for need in spec.needs:
+            edges = [(task_id, need.on) for task_id in ids[spec.name]]
+            for need_id in ids[need.task]:
+                draft.dependants.setdefault(need_id, []).extend(edges)
+    places = itertools.count()
     for spec in event.spec.tasks:
         own = ids[spec.name]
         spec_id = SpecId(own[0])
         needs = tuple(Edge(need_id, n.on) for n in spec.needs for need_id in ids[n.task])
         draft.put_spec(spec_id, spec)
         for index, task_id in enumerate(own):
-            _put_new(draft, event, spec, spec_id, needs, task_id, index)
-    for spec in event.spec.tasks:
-        for need in spec.needs:
-            edges = [(task_id, need.on) for task_id in ids[spec.name]]
-            for need_id in ids[need.task]:
-                draft.dependants.setdefault(need_id, []).extend(edges)
+            taken = event.taken.get(next(places))
+            _put_new(draft, event, spec, spec_id, needs, task_id, index, taken)
 
 
 def settle(draft: Draft) -> None:
@@ -76,7 +81,7 @@ def _tell(draft: Draft, task_id: TaskId, on: On, state: TaskState) -> None:
     assert job is not None, f"{task_id}: its job is over"
     if not satisfied(on, state, job.on_failure):
         draft.put_task(
-            msgspec.structs.replace(
+            replace(
                 task,
                 state=TaskState.SKIPPED,
                 reason=Reason.NEED_UNMET,
@@ -87,7 +92,7 @@ def _tell(draft: Draft, task_id: TaskId, on: On, state: TaskState) -> None:
     waits = draft.waits(task_id) - 1
     draft.delta.hints.waits[task_id] = waits
     if waits == 0:
-        draft.put_task(msgspec.structs.replace(task, state=TaskState.READY, ready_at=draft.now))
+        draft.put_task(replace(task, state=TaskState.READY, ready_at=draft.now))
 
 
 def _put_new(
@@ -98,22 +103,27 @@ def _put_new(
     needs: tuple[Edge, ...],
     task_id: TaskId,
     index: int,
+    taken: TaskId | None,
 ) -> None:
-    draft.put_task(
-        Task(
-            id=task_id,
-            job_id=event.job_id,
-            spec_id=spec_id,
-            spec=spec,
-            created_at=draft.now,
-            array_index=None if spec.array_count is None else index,
-            needs=needs,
-            state=TaskState.BLOCKED if needs else TaskState.READY,
-            ready_at=None if needs else draft.now,
-        )
+    task = Task(
+        id=task_id,
+        job_id=event.job_id,
+        spec_id=spec_id,
+        spec=spec,
+        created_at=draft.now,
+        array_index=None if spec.array_count is None else index,
+        taken_from=taken,
+        needs=needs,
     )
-    if needs:
+    if taken is not None:
+        draft.put_task(
+            replace(task, state=TaskState.SUCCEEDED, reason=Reason.CACHED, finished_at=draft.now)
+        )
+    elif needs:
+        draft.put_task(task)
         draft.delta.hints.waits[task_id] = len(needs)
+    else:
+        draft.put_task(replace(task, state=TaskState.READY, ready_at=draft.now))
 
 
 def _ids_by_spec(event: JobSubmitted) -> dict[str, Sequence[TaskId]]:

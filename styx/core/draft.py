@@ -13,8 +13,8 @@ import msgspec
 
 from styx.core import agent as agents
 from styx.core import attempt as attempts
+from styx.core import census, machine, match
 from styx.core import job as jobs
-from styx.core import machine, match
 from styx.core import task as tasks
 from styx.core.agent import Agent
 from styx.core.attempt import Attempt
@@ -22,7 +22,7 @@ from styx.core.delta import Delta, Settlement
 from styx.core.ids import AgentId, AttemptKey, JobId, SpecId, TaskId
 from styx.core.job import Job
 from styx.core.policy import Policy, weight
-from styx.core.queue import ClassKey
+from styx.core.queue import ClassKey, Limit, limit_of
 from styx.core.room import Room
 from styx.core.shelves import Shelves
 from styx.core.spec import On, TaskSpec
@@ -49,6 +49,7 @@ class Draft:
         self._moved: dict[AgentId, None] = self.touched.copy()  # since they were last put there
         self._rooms: dict[AgentId, Room] = {}
         self._usage: dict[str, int] = {}
+        self._active: dict[Limit, int] = {}
         self._ended: dict[JobId, dict[TaskState, int]] = {}
 
     # --- reading ----------------------------------------------------------------------------------
@@ -107,7 +108,14 @@ class Draft:
         return self._usage.get(project, self.world.usage.get(project, 0))
 
     def class_of(self, task: Task) -> ClassKey:
-        return ClassKey(task.spec.requirements, task.spec.num_nodes, self._project(task))
+        return ClassKey.of(task, self._project(task))
+
+    def active(self, limit: Limit) -> int:
+        """How many of the tasks that share it are active."""
+        return self._active.get(limit, self.world.active(limit))
+
+    def at_limit(self, key: ClassKey) -> bool:
+        return key.limit is not None and self.active(key.limit) >= key.limit.parallel
 
     def waits(self, task_id: TaskId) -> int:
         return self.delta.hints.waits.get(task_id, self.world.waits.get(task_id, 0))
@@ -128,6 +136,8 @@ class Draft:
         if before:
             machine.check(tasks.NEXT, before.state, task.state)
         self.delta.tasks[task.id] = _versioned(task, self.world.tasks.get(task.id))
+        if limit := limit_of(task):
+            self._active[limit] = self.active(limit) + census.activity(before, task)
         if task.state is TaskState.READY:
             if task.not_before is None or task.not_before <= self.now:
                 self.ready[task.id] = None

@@ -4,6 +4,8 @@
 fails the type checker.
 """
 
+from collections.abc import Mapping
+
 import msgspec
 
 from styx.core.agent import Capacity
@@ -28,6 +30,9 @@ class JobSubmitted(msgspec.Struct, frozen=True):
     actor: str = ""  # who asked: see `audit.Entry`
     retry_of: str = ""  # the id of what is tried again
     traceparent: str = ""  # a cleaned one: see `core.trace`
+    taken: Mapping[
+        int, TaskId
+    ] = {}  # by place in `task_ids`: what need not run, and whose success it is
 
 
 class CancelRequested(msgspec.Struct, frozen=True):

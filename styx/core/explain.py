@@ -1,15 +1,17 @@
 """Why a task is not running yet: every agent with its reason, and who is before it in the line."""
 
 from datetime import datetime
+from typing import Final, Protocol
 
 import msgspec
 
 from styx.core.agent import AgentState
 from styx.core.attempt import AttemptState
-from styx.core.ids import TaskId
+from styx.core.ids import AgentId, TaskId
 from styx.core.match import why_never, why_not_now
 from styx.core.policy import Policy
-from styx.core.queue import in_order, place_of
+from styx.core.queue import Limit, in_order, limit_of, place_of
+from styx.core.room import Room
 from styx.core.spec import RANK
 from styx.core.task import Task, TaskState
 from styx.core.world import World
@@ -24,6 +26,9 @@ class Hindrance(msgspec.Struct, frozen=True):
     subject: str
     message: str
     id: str = ""
+
+
+NO_AGENT: Final = Hindrance("no_agent", "", "no agent is connected")
 
 
 def hindrances(world: World, task_id: TaskId, now: datetime, policy: Policy) -> list[Hindrance]:
@@ -41,7 +46,7 @@ def hindrances(world: World, task_id: TaskId, now: datetime, policy: Policy) -> 
         left_s = (task.not_before - now).total_seconds()
         words = f"retries in {left_s:.0f}s, after attempt {task.attempt}"
         return [Hindrance("backoff", task.name, words)]
-    return _agents(world, task, policy)
+    return waits(world, task, policy, world)
 
 
 def _given_ahead(world: World, task: Task) -> list[Hindrance]:
@@ -72,16 +77,28 @@ def _word(task: Task) -> str:
     return {TaskState.READY: "queued", TaskState.ACTIVE: "running"}.get(task.state, str(task.state))
 
 
-def _agents(world: World, task: Task, policy: Policy) -> list[Hindrance]:
+class Seen(Protocol):
+    """What is left where, and what is active: by the world, or by a draft that has placed something."""
+
+    def room(self, agent_id: AgentId) -> Room: ...
+    def active(self, limit: Limit) -> int: ...
+
+
+def waits(world: World, task: Task, policy: Policy, seen: Seen) -> list[Hindrance]:
+    """Of a ready task that was not placed: its spec's own bound, or every agent with its reason."""
+    limit = limit_of(task)
+    if limit and seen.active(limit) >= limit.parallel:
+        words = f"{limit.parallel} of {limit.spec} are active, and no more may be at once"
+        return [Hindrance("parallel", limit.spec, words)]
     wanted = task.spec.requirements
     agents = [a for a in world.agents.values() if a.state is not AgentState.GONE]
     if not agents:
-        return [Hindrance("no_agent", "", "no agent is connected")]
+        return [NO_AGENT]
     never: list[Hindrance] = []
     passing: list[Hindrance] = []
     free: list[str] = []
     for agent in agents:
-        why = why_never(wanted, agent) or why_not_now(wanted, agent, world.rooms[agent.id])
+        why = why_never(wanted, agent) or why_not_now(wanted, agent, seen.room(agent.id))
         if why is None:
             free.append(agent.name)
             continue

@@ -43,7 +43,6 @@ LATER: Final = {
     "capacity": "label the agents and ask for the label with `labels`",
     "max_price_usd_per_hour": "tasks run on the agents that are there, at no price",
     "any_of": "ask for what every one of the choices has",
-    "parallel": "let each ask for so much (`resources`) that no more fit at a time",
     "schedule": "let cron submit the file",
 }
 

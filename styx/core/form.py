@@ -9,7 +9,7 @@ import graphlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, cast
 
-from styx.core import fields, matrix, units
+from styx.core import cache, fields, matrix, units
 from styx.core.fields import Field, Wrong
 from styx.core.spec import (
     MAX_EDGES_PER_JOB,
@@ -74,7 +74,7 @@ def _lone_task(document: object) -> TaskSpec:
     if needs := given.get("needs"):
         missing = f"a task submitted alone has no other to wait for: {needs[0].task!r} is unknown"
         raise Wrong([FieldError("needs[0]", missing)])
-    return TaskSpec(**given)
+    return cache.keyed([TaskSpec(**given)])[0]
 
 
 def _batch(document: object) -> JobSpec:
@@ -188,6 +188,9 @@ def _either_or(document: dict[str, object]) -> Iterable[FieldError]:
         yield FieldError("command", "missing: a program (with `args`), or a shell script in `run`")
     elif run and document.get("args"):
         yield FieldError("args", "belong to `command`; a `run` script holds its own words")
+    many = document.get("array") is not None or document.get("matrix") is not None
+    if document.get("parallel") is not None and not many:
+        yield FieldError("parallel", "bounds an `array` or a `matrix`; one task alone needs none")
     if document.get("array") is not None and document.get("matrix") is not None:
         yield FieldError("matrix", "give either `array` or `matrix`, not both")
 
@@ -238,9 +241,10 @@ def _connected(specs: Sequence[TaskSpec], places: Sequence[str]) -> tuple[TaskSp
     if not errors and not forward and (cycle := _cycle(specs)):
         where = f"{places[at[cycle[0]]]}.needs"
         errors.append(FieldError(where, f"the tasks wait for each other: {_arrows(cycle)}"))
+    errors += cache.in_vain(specs, places)
     if errors:
         raise Wrong(errors)
-    return tuple(specs)
+    return cache.keyed(specs)
 
 
 def _too_many(specs: Sequence[TaskSpec]) -> Iterable[FieldError]:
@@ -292,6 +296,7 @@ TASK: Final = {
     "num_nodes": Field("num_nodes", fields.whole(1, MAX_NODES)),
     "priority": Field("priority", fields.choice(Priority)),
     "needs": Field("needs", fields.needs),
+    "parallel": Field("parallel", fields.whole(1, MAX_TASKS_PER_JOB)),
     "retries": Field("retries", fields.whole(0, MAX_RETRIES)),
     "infra_retries": Field("infra_retries", fields.whole(0, MAX_RETRIES)),
     "retry_on": Field("retry_on", fields.exit_codes),
@@ -303,6 +308,7 @@ TASK: Final = {
     "array": Field("array", _array),
     "matrix": Field("matrix", matrix.read),
     "workdir": Field("workdir", fields.directory),
+    "cache": Field("cache", fields.boolean),
     "labels": Field("labels", fields.labels),
 }
 _JOB: Final = {

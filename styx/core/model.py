@@ -89,7 +89,13 @@ class TaskForm(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
             {"lr": [0.1, 0.01], "seed": "0..7", "exclude": [{"lr": 0.1, "seed": 0}]},
         ),
     ] = None
+    parallel: Annotated[
+        int | None, _doc("Of an array or a matrix, at most so many at once.", 6)
+    ] = None
     workdir: Annotated[str, _doc("A directory on the agent's machine.", "/srv/data")] = ""
+    cache: Annotated[
+        bool, _doc("Take the success of an earlier task of the same command, variables and needs.")
+    ] = False
     labels: Annotated[dict[str, Word], _doc("For finding it again.", {"team": "vision"})] = {}
 
 

@@ -52,6 +52,9 @@ class Line:
         self._refused: set[AgentId] = set()
 
     def next(self) -> Task | None:
+        """The first that may be placed; None, too, while as many of its spec are active as may be."""
+        if self._draft.at_limit(self.key):
+            return None
         for place in self._places:
             task = self._draft.task(place.task_id)
             if task is None or task.state is not TaskState.READY:
@@ -131,6 +134,9 @@ def place(draft: Draft) -> None:
         tasks[turn.number] = task = line.next()
         if task is not None:
             heapq.heappush(turns, _turn(draft, line, task, turn.number))
+        elif draft.at_limit(line.key):
+            # Whoever gains room while its limit holds is not looked at for it: so then, look at all.
+            draft.delta.hints.stuck[line.key] = False
     guard.remember()
 
 
@@ -279,7 +285,7 @@ def _classes(draft: Draft) -> dict[ClassKey, list[Place]]:
     classes: dict[ClassKey, list[Place]] = {
         key: []
         for key, queue in draft.world.queues.items()
-        if draft.freed or not queue.stuck or key in draft.thinned
+        if (draft.freed or not queue.stuck or key in draft.thinned) and not draft.at_limit(key)
     }
     for task_id in draft.ready:
         task = draft.task(task_id)

@@ -2,13 +2,28 @@
 
 import heapq
 from collections.abc import Iterator
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Self, TypeVar
 
-from styx.core.ids import TaskId
+from styx.core.ids import JobId, TaskId
 from styx.core.spec import RANK, Requirements
 from styx.core.task import Task
 
 T = TypeVar("T")
+
+
+class Limit(NamedTuple):
+    """A bound on how many tasks of a spec are active at once."""
+
+    job_id: JobId
+    spec: str
+    parallel: int
+
+
+def limit_of(task: Task) -> Limit | None:
+    spec = task.spec
+    if not spec.parallel:
+        return None
+    return Limit(task.job_id, spec.parallel_of or spec.name, spec.parallel)
 
 
 class ClassKey(NamedTuple):
@@ -17,6 +32,11 @@ class ClassKey(NamedTuple):
     requirements: Requirements
     num_nodes: int
     project: str
+    limit: Limit | None = None
+
+    @classmethod
+    def of(cls, task: Task, project: str) -> Self:
+        return cls(task.spec.requirements, task.spec.num_nodes, project, limit_of(task))
 
 
 class Place(NamedTuple):

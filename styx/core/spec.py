@@ -85,9 +85,15 @@ class TaskSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     exclusive: bool = False
     array_count: int | None = None
     array_values: tuple[str, ...] = ()  # as long as `array_count`, or empty
+    parallel: int = 0  # of its tasks so many are active at once; 0 is as many as have room
+    parallel_of: str = (
+        ""  # whose bound it shares: what is tried again of an array are specs of their own
+    )
     matrix: bool = False  # each of the values is a JSON object of variables
     workdir: str = ""  # a directory of the agent's machine; "" is the agent's own work directory
     labels: dict[str, str] = {}
+    cache: bool = False
+    cache_key: str = ""  # see `core.cache`; "" is never taken from an earlier one
 
     @property
     def width(self) -> int:

@@ -1,5 +1,6 @@
 """step(world, events, now) → Delta: the whole scheduler as one pure function."""
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from typing import assert_never
@@ -16,7 +17,7 @@ from styx.core.ids import TaskId
 from styx.core.job import Job
 from styx.core.policy import Policy
 from styx.core.queue import in_order
-from styx.core.task import Reason, Task, TaskState
+from styx.core.task import TERMINAL, Reason, Task, TaskState
 from styx.core.world import World
 
 
@@ -40,7 +41,10 @@ def prepare(event: ev.JobSubmitted, now: datetime, policy: Policy) -> tuple[Delt
     draft = Draft(World(), now, policy)
     _answer(draft, event)
     delta = draft.delta
-    return delta, World.load(delta.jobs.values(), delta.tasks.values(), (), (), {}, {})
+    over = {task.id: task.state for task in delta.tasks.values() if task.state in TERMINAL}
+    tallies = {event.job_id: Counter(over.values())}
+    live = (task for task in delta.tasks.values() if task.id not in over)
+    return delta, World.load(delta.jobs.values(), live, (), (), over, tallies)
 
 
 def known(world: World, event: ev.JobSubmitted) -> ev.AlreadySubmitted | None:

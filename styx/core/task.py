@@ -47,6 +47,7 @@ class Reason(StrEnum):
     """Why a task or an attempt is in its state: one machine word, stable for scripts."""
 
     NONE = ""
+    CACHED = "cached"  # it did not run: an earlier task's success stands for its own
     EXIT_CODE = "exit_code"
     SIGNAL = "signal"
     OOM = "oom"
@@ -88,6 +89,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     spec: TaskSpec  # one object for a whole array
     created_at: datetime
     array_index: int | None = None
+    taken_from: TaskId | None = None  # the earlier task whose success stands for its own
     needs: tuple[Edge, ...] = ()  # one tuple for a whole array
     state: TaskState = TaskState.BLOCKED
     reason: Reason = Reason.NONE

@@ -20,7 +20,7 @@ from styx.core.effect import backstop, deadlines
 from styx.core.ids import AgentId, AttemptKey, JobId, TaskId
 from styx.core.job import TERMINAL as JOB_TERMINAL
 from styx.core.job import Job
-from styx.core.queue import ClassKey, ReadyQueue
+from styx.core.queue import ClassKey, Limit, ReadyQueue
 from styx.core.room import Room
 from styx.core.spec import On, Requirements
 from styx.core.task import TERMINAL as TASK_TERMINAL
@@ -86,6 +86,14 @@ class World:
         )
         return world
 
+    def room(self, agent_id: AgentId) -> Room:
+        """What an agent that is not gone has left."""
+        return self.rooms[agent_id]
+
+    def active(self, limit: Limit) -> int:
+        """How many of the tasks that share it are active."""
+        return self.census.active[limit]
+
     def attempts_of(self, agent_id: AgentId) -> Collection[AttemptKey]:
         """Keys of the agent's attempts that live, or whose logs are incomplete."""
         return self._attempts_of.get(agent_id, {}).keys()
@@ -148,6 +156,7 @@ class World:
         self._tallies.update(other._tallies)
         self._tasks_of.update(other._tasks_of)
         self.census.join(other.census.tasks)
+        self.settling.extend(other.settling)
         self._timers += other._timers
         heapq.heapify(self._timers)
         for key, queue in other.queues.items():
@@ -229,7 +238,7 @@ class World:
         return self.queues.setdefault(self.class_of(task), ReadyQueue())
 
     def class_of(self, task: Task) -> ClassKey:
-        return ClassKey(task.spec.requirements, task.spec.num_nodes, self.jobs[task.job_id].project)
+        return ClassKey.of(task, self.jobs[task.job_id].project)
 
     def _wake(self, now: datetime) -> None:
         """Queue the tasks whose backoff is over. Later deadlines keep entries of their own."""

@@ -248,7 +248,7 @@ class Engine:
     def _take_over(self, landed: bulk.Landed) -> None:
         """Between turns, so that every turn sees all of the job or nothing."""
         (fact, waiter), delta, world = landed
-        self.meter.see_whole(world.census.tasks)
+        self.meter.see_whole(world.census.tasks, cached=len(fact.taken))
         self.world.join(world)
         bulk.answer(waiter, step.accepted(self.world, fact, self.clock(), self.policy))
         self.feed.publish(delta)

@@ -59,8 +59,11 @@ class Meter:
                 if known is None or known.exit is None:
                     self.run_s.add(attempt.exit.ran_ms / 1_000)
 
-    def see_whole(self, tasks: Counter[TaskState]) -> None:
-        """The tasks of a job that was committed beside the turns."""
+    def see_whole(self, tasks: Counter[TaskState], *, cached: int) -> None:
+        """The tasks of a job that was committed beside the turns; so many more were over at once."""
+        self.submitted += cached
+        if cached:
+            self.reached[TaskState.SUCCEEDED, Reason.CACHED] += cached
         for state, count in tasks.items():
             self.submitted += count
             self.reached[state, Reason.NONE] += count

@@ -16,7 +16,8 @@ from styx.file.document import Document, refusal
 OF_A_JOB: Final = frozenset(model.JobForm.__struct_fields__)
 OF_A_TASK: Final = frozenset(model.TaskForm.__struct_fields__)
 SCHEMA: Final = "$schema"  # a file of JSON names its schema so, for the editor
-NO_DEFAULT: Final = frozenset({"needs"})  # a task that all others need cannot need itself
+# A task that all others need cannot need itself; the bound of an array is of that array.
+NO_DEFAULT: Final = frozenset({"needs", "parallel"})
 MERGED: Final = frozenset(
     {"env", "resources"}
 )  # key by key; of the rest the task's own value counts

@@ -80,10 +80,20 @@ class Calls:
         """Submit one task, as `POST /tasks` takes it. The same `key` again gives the same task."""
         return self._post(wire.Submitted, "/tasks", body=task, key=key)
 
-    def submit_job(self, job: Document | Submittable, *, key: str = "") -> wire.JobSubmitted:
-        """Submit a job, as `POST /jobs` takes it, or a `@job`."""
-        body = job if isinstance(job, Mapping) else job.body(here=self.is_local())
-        return self._post(wire.JobSubmitted, "/jobs", body=body, key=key)
+    def submit_job(
+        self, job: Document | Submittable, *, key: str = "", no_cache: bool = False
+    ) -> wire.JobSubmitted:
+        """Submit a job, as `POST /jobs` takes it, or a `@job`. `no_cache`: run all of it, whatever
+        succeeded before.
+        """
+        query: Query = {"no_cache": "true" if no_cache else None}
+        body = self._body(job)
+        return self._post(wire.JobSubmitted, "/jobs", query=query, body=body, key=key)
+
+    def plan_job(self, job: Document | Submittable, *, no_cache: bool = False) -> wire.JobPlan:
+        """What would become of it if it were submitted now; nothing is made."""
+        query: Query = {"plan": "true", "no_cache": "true" if no_cache else None}
+        return self._post(wire.JobPlan, "/jobs", query=query, body=self._body(job))
 
     # --- tasks ------------------------------------------------------------------------------------
 
@@ -238,6 +248,9 @@ class Calls:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _body(self, job: Document | Submittable) -> Document:
+        return job if isinstance(job, Mapping) else job.body(here=self.is_local())
 
     def _failed(self, task: wire.TaskView) -> failures.TaskFailed:
         tail = [piece for piece in self.logs(task.id, stream="err", tail=TAIL)]

@@ -61,7 +61,9 @@ class Styx(Calls):
         submitted = self.submit(task, key=key)
         return TaskHandle(self, submitted.task_id, task["name"])
 
-    def run_job(self, job: Document | Submittable, *, key: str = "") -> JobHandle:
+    def run_job(
+        self, job: Document | Submittable, *, key: str = "", no_cache: bool = False
+    ) -> JobHandle:
         """Submit a job: the document of a task file with `tasks`, or a `@job`.
 
         On this machine's own server its tasks run where we stand, as with `styx submit`.
@@ -70,7 +72,7 @@ class Styx(Calls):
         body = fields.plain(job) if isinstance(job, Mapping) else job.body(here=here)
         if here:
             fields.stand_here(body)
-        submitted = self.submit_job(body, key=key)
+        submitted = self.submit_job(body, key=key, no_cache=no_cache)
         first = next(iter(submitted.task_ids))
         name = body.get("name") or (first if len(submitted.task_ids) == 1 else "job")
         return JobHandle(self, submitted.job_id, name, submitted.task_ids)

@@ -44,7 +44,9 @@ class TaskFields(TypedDict, total=False):
     grace: float | str
     delivery: Literal["at_least_once", "at_most_once"]
     exclusive: bool
+    parallel: int
     workdir: str | os.PathLike[str]
+    cache: bool
     labels: Mapping[str, Word]
 
 

@@ -23,6 +23,8 @@ from styx.errors import WriteRefused
 from styx.store import pool, rows
 
 SHOWN_IDS: Final = 1_000  # elements of an array that a graph names
+CACHED_SPECS: Final = 100  # of one key, the newest: most were taken from one
+CACHED_TASKS: Final = 200_000  # that a submission may be taken from; what is beyond them runs anew
 
 # As `core.status.of`, which a test holds it against.
 _STATUS: Final = """CASE t.state WHEN 'ready' THEN 'queued' WHEN 'active' THEN
@@ -50,6 +52,14 @@ class SpecRows(NamedTuple):
     needs: tuple[Edge, ...]
     task_ids: list[TaskId]
     counts: dict[str, int]
+
+
+class Succeeded(NamedTuple):
+    """A task that ran and succeeded."""
+
+    task_id: TaskId
+    spec: TaskSpec
+    array_index: int | None
 
 
 class Query:
@@ -205,6 +215,29 @@ class Query:
             )
             for row in specs
         ]
+
+    async def succeeded(self, project: str, cache_keys: Sequence[str]) -> list[Succeeded]:
+        """Tasks of specs with these keys that ran and succeeded, the newest first; so many at most."""
+        specs = await self._fetch(
+            """
+            SELECT s.id, s.body FROM unnest($1::text[]) AS k(key) CROSS JOIN LATERAL (
+                SELECT s.id, s.body FROM specs s JOIN jobs j ON j.id = s.job_id
+                WHERE s.cache_key = k.key AND s.cache_key <> '' AND j.project = $2
+                ORDER BY s.id DESC LIMIT $3) AS s""",
+            list(cache_keys),
+            project,
+            CACHED_SPECS,
+        )
+        known = {row["id"]: rows.spec(row["body"]) for row in specs}
+        found = await self._fetch(
+            """
+            SELECT id, spec_id, array_index FROM tasks
+            WHERE spec_id = ANY($1::uuid[]) AND state = 'succeeded' AND taken_from IS NULL
+            ORDER BY id DESC LIMIT $2""",
+            list(known),
+            CACHED_TASKS,
+        )
+        return [Succeeded(row["id"], known[row["spec_id"]], row["array_index"]) for row in found]
 
     async def resolve_task(self, text: str) -> list[TaskId]:
         """At most two tasks that `text` may mean: `last`, an id, a name (its newest), an id's prefix.

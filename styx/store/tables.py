@@ -51,6 +51,7 @@ class Specs(Table):
     needs = Array(base_column=UUID())  # task ids: edges are resolved per spec
     needs_on = Array(base_column=Text())  # of each, which end satisfies it
     body = Text()  # core.spec.TaskSpec
+    cache_key = Text()  # "" of what runs anew each time
 
 
 class Tasks(Table):
@@ -70,6 +71,7 @@ class Tasks(Table):
     cancel_at = Timestamptz(null=True)
     finished_at = Timestamptz(null=True)
     version = Integer()
+    taken_from = UUID(null=True, default=None)  # the earlier task whose success stands for its own
 
 
 class Attempts(Table):

@@ -71,6 +71,54 @@ class JobSubmitted(msgspec.Struct, omit_defaults=True):
     warnings: list[str] = []
 
 
+class PlannedAgent(msgspec.Struct):
+    id: str
+    name: str
+    count: int  # tasks that would start there; of a gang, members
+
+
+class TaskPlan(msgspec.Struct):
+    """What would become of the tasks of one spec: `total` is the sum of the five counts."""
+
+    name: str
+    total: int
+    starting: int  # at once
+    waiting: int  # for room
+    blocked: int  # until what they need is over
+    cached: int  # they need not run: an earlier task's success is taken
+    untried: int  # beyond what one plan looks at: no more is known of them
+    agents: list[PlannedAgent]
+    needs: list["PlannedNeed"]
+    num_nodes: int
+    priority: str
+    resources: "ResourcesView"
+    price_usd_per_hour: (
+        float  # of what would be rented for those that start: agents of one's own cost nothing
+    )
+    hindrances: list[
+        "Hindrance"
+    ]  # of the first that waits; of any, when no agent could ever run it
+
+
+class PlannedNeed(msgspec.Struct):
+    task: str
+    on: str
+
+
+class JobPlan(msgspec.Struct):
+    """What `?plan=1` answers: nothing was made, and nothing is kept free for it."""
+
+    name: str
+    total: int
+    starting: int
+    waiting: int
+    blocked: int
+    cached: int
+    untried: int
+    price_usd_per_hour: float
+    tasks: list[TaskPlan]
+
+
 class CancelAccepted(msgspec.Struct):
     id: str
     status: str
@@ -139,6 +187,7 @@ class TaskDetail(TaskView):
     timeout_s: float | None = None
     queue_timeout_s: float | None = None
     detail: str = ""  # of the last attempt's end, for people
+    taken_from: str | None = None  # it did not run: the earlier task whose success is its own
     attempts: list[AttemptView] = []
 
 

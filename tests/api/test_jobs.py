@@ -182,7 +182,7 @@ async def test_retry_leaves_out_what_waited_in_vain_for_a_failure(site, agent):
 async def test_retry_of_an_array_takes_the_elements_that_are_left(site, agent):
     document = {
         "tasks": {
-            "sweep": {"command": "x", "array": {"over": ["p", "q", "r"]}},
+            "sweep": {"command": "x", "array": {"over": ["p", "q", "r"]}, "parallel": 1},
             "report": {"command": "y", "needs": ["sweep"]},
         }
     }
@@ -196,6 +196,8 @@ async def test_retry_of_an_array_takes_the_elements_that_are_left(site, agent):
     assert second["env"] == {"STYX_ARRAY_INDEX": "2", "STYX_ARRAY_VALUE": "r"}
     report = await site.get(f"/tasks/{again['task_ids']['report']}")
     assert report["needs"] == [again["task_ids"]["sweep-1"], again["task_ids"]["sweep-2"]]
+    why = await site.get(f"/tasks/{again['task_ids']['sweep-2']}/explain")
+    assert [each["code"] for each in why["hindrances"]] == ["parallel"]
 
 
 async def test_an_element_of_a_matrix_keeps_its_variables_when_it_is_tried_again(site, agent):

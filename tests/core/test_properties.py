@@ -1,5 +1,7 @@
 """Any order of facts keeps the world whole, and its rows rebuild it."""
 
+from collections import Counter
+
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -71,6 +73,7 @@ class AnyOrder(RuleBasedStateMachine):
                 st.sampled_from([0.5, 1, 2, 4]),
                 st.sampled_from(list(Priority)),
                 st.sampled_from(list(On)),
+                st.sampled_from([0, 0, 1, 2]),
             ),
             min_size=1,
             max_size=4,
@@ -81,7 +84,7 @@ class AnyOrder(RuleBasedStateMachine):
     )
     def submit(self, shape, on_failure, project, data):
         specs = []
-        for i, (array, nodes, cpus, priority, on) in enumerate(shape):
+        for i, (array, nodes, cpus, priority, on, parallel) in enumerate(shape):
             needs = [Need(s.name, on) for s in specs if data.draw(st.booleans())]
             specs.append(
                 a_task(
@@ -89,6 +92,7 @@ class AnyOrder(RuleBasedStateMachine):
                     cpus=cpus,
                     gpus=1 if cpus == 4 else 0,
                     array_count=array,
+                    parallel=parallel if array else 0,
                     num_nodes=nodes,
                     priority=priority,
                     needs=tuple(needs),
@@ -180,6 +184,14 @@ class AnyOrder(RuleBasedStateMachine):
         for task_id, numbers in tries.items():
             assert numbers == {self.desk.tasks[task_id].attempt}
             assert self.desk.tasks[task_id].state is TaskState.ACTIVE
+
+    @invariant()
+    def no_more_of_a_spec_are_active_than_it_bears(self):
+        active = Counter(
+            task.spec_id for task in self.desk.tasks.values() if task.state is TaskState.ACTIVE
+        )
+        for task in self.desk.tasks.values():
+            assert not task.spec.parallel or active[task.spec_id] <= task.spec.parallel
 
     @invariant()
     def needs_were_met(self):

@@ -5,14 +5,15 @@ import pytest
 
 from styx.core import form, model
 from styx.file import schema
+from styx.file.job import NO_DEFAULT
 
 
-def test_a_job_has_its_own_fields_and_those_of_a_task_but_needs() -> None:
+def test_a_job_has_its_own_fields_and_those_of_a_task_that_may_be_defaults() -> None:
     shapes = schema.schema()["$defs"]
     names = ("TaskForm", "JobForm")
     task, job = (set(shapes[name]["properties"]) - {"$schema"} for name in names)
     assert task == set(form.TASK)
-    assert job == (task - {"needs"}) | set(model.JobForm.__struct_fields__)
+    assert job == (task - NO_DEFAULT) | set(model.JobForm.__struct_fields__)
     assert shapes["JobForm"]["properties"]["labels"]["description"].startswith("Of the job")
 
 

@@ -65,6 +65,7 @@ def test_a_job_of_functions() -> None:
         same = styx.submit_job(example.greet)
         assert styx.wait_job(same.job_id, check=True).name == "greet"
         assert same.task_ids.keys() == handle.task_ids.keys()
+        assert styx.plan_job(example.greet).total == 4
 
 
 def test_a_function_that_fails() -> None:

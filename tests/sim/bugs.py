@@ -19,6 +19,7 @@ from styx.agent.session import Session
 from styx.agent.spool import Stream
 from styx.agent.supervisor import Supervisor
 from styx.core import dag, lifecycle, machine, match, place, policy, roster
+from styx.core.draft import Draft
 from styx.core.room import Room
 from styx.core.task import Reason
 from styx.core.world import World
@@ -107,6 +108,7 @@ BUGS: Final[dict[str, Bug]] = {
     # Placement
     "suspects are assigned to": Bug("R-23", [(match, "takes_work", wrong.takes_work_until_gone)]),
     "gang placed in part": Bug("gang", [(place, "assign", wrong.all_but_one)]),
+    "more at once than asked": Bug("parallel", [(Draft, "at_limit", wrong.no)]),
     "room not counted": Bug("I-13", [(Room, "take", wrong.nothing), (Room, "give", wrong.nothing)]),
     "agent ignores its room": Bug("I-13", [(waiting.Room, "fits", wrong.yes)]),
     # Silence

@@ -178,9 +178,18 @@ class Invariants:
         if new.user_failures > new.spec.retries + 1:
             self.fail("I-14", f"task {new.name} failed {new.user_failures} times")
 
+    def _bounded(self, task: Task) -> None:
+        bound = task.spec.parallel
+        if bound and bound < sum(
+            other.state is TaskState.ACTIVE and other.spec_id == task.spec_id
+            for other in self._tables.tasks.values()
+        ):
+            self.fail("parallel", f"more than {bound} of {task.spec.name} are active")
+
     def _whole(self, old: Task | None, new: Task) -> None:
         """What must be true of a task together with its other rows."""
         if new.state is TaskState.ACTIVE:
+            self._bounded(new)
             members = [AttemptKey(new.id, new.attempt, rank) for rank in range(new.spec.num_nodes)]
             if any(key not in self._tables.attempts for key in members):
                 self.fail("gang", f"task {new.name} is active with members missing")

@@ -109,7 +109,7 @@ def draw(seed: int, *, deep: bool = True) -> Plan:
     agents = dice.choice((2, 2, 3, 3, 4)) if deep else dice.choice((1, 2, 3))
     faults_s = dice.uniform(250, 400) if deep else dice.uniform(40, 90)
     lost_after_s = dice.choice((60.0, 60.0, 60.0, 120.0))
-    works = _works(dice, faults_s, deep=deep)
+    works = _bounded(random.Random(f"bound {seed}"), _works(dice, faults_s, deep=deep))
     return Plan(
         seed=seed,
         servers=dice.choice((1, 2, 2, 2)),
@@ -184,6 +184,25 @@ def _works(dice: random.Random, faults_s: float, *, deep: bool) -> list[Work]:
     return works
 
 
+def _bounded(dice: random.Random, works: list[Work]) -> list[Work]:
+    """Some arrays may not have all their tasks active at once."""
+    bound = dice.choice((0.0, 0.5))
+    return [
+        work._replace(
+            spec=msgspec.structs.replace(
+                work.spec,
+                tasks=tuple(
+                    msgspec.structs.replace(spec, parallel=dice.choice((1, 2)))
+                    if spec.array_count and dice.random() < bound
+                    else spec
+                    for spec in work.spec.tasks
+                ),
+            )
+        )
+        for work in works
+    ]
+
+
 def _job(
     dice: random.Random, n: int, exclusive: float, once: float, noise: float, long: float
 ) -> JobSpec:
@@ -195,28 +214,35 @@ def _job(
             if dice.random() < 0.35
         )
         gang = dice.random() < 0.12
-        specs.append(
-            TaskSpec(
-                name=f"t{t}",
-                argv=_program(dice, noise, long),
-                requirements=Requirements(
-                    cpus_milli=dice.choice((500, 1_000, 2_000)),
-                    memory_bytes=dice.choice((0, GIB)),
-                ),
-                num_nodes=2 if gang else 1,
-                priority=dice.choice(list(Priority)),
-                needs=needs,
-                retries=dice.choice((0, 0, 1, 3)),
-                infra_retries=dice.choice((0, 1, 3, 5)),
-                timeout_s=dice.choice((None, None, 5.0, 60.0)),
-                queue_timeout_s=dice.choice((None, None, None, 60.0)),
-                grace_s=dice.choice((1.0, 3.0, 8.0)),
-                delivery=Delivery.AT_MOST_ONCE if dice.random() < once else Delivery.AT_LEAST_ONCE,
-                exclusive=dice.random() < exclusive,
-                array_count=dice.choice((None, None, None, 2, 4)) if not gang else None,
-            )
+        spec = TaskSpec(
+            name=f"t{t}",
+            argv=_program(dice, noise, long),
+            requirements=Requirements(
+                cpus_milli=dice.choice((500, 1_000, 2_000)),
+                memory_bytes=dice.choice((0, GIB)),
+            ),
+            num_nodes=2 if gang else 1,
+            priority=dice.choice(list(Priority)),
+            needs=needs,
+            retries=dice.choice((0, 0, 1, 3)),
+            infra_retries=dice.choice((0, 1, 3, 5)),
+            timeout_s=dice.choice((None, None, 5.0, 60.0)),
+            queue_timeout_s=dice.choice((None, None, None, 60.0)),
+            grace_s=dice.choice((1.0, 3.0, 8.0)),
+            delivery=Delivery.AT_MOST_ONCE if dice.random() < once else Delivery.AT_LEAST_ONCE,
+            exclusive=dice.random() < exclusive,
+            array_count=dice.choice((None, None, None, 2, 4)) if not gang else None,
         )
+        specs.append(_in_time(spec))
     return JobSpec(f"job{n}", tuple(specs), dice.choice(list(OnFailure)))
+
+
+def _in_time(spec: TaskSpec) -> TaskSpec:
+    """All its tries may share one line: what they print together is no more than one flood."""
+    *words, out, err = spec.argv
+    tries = spec.width * spec.num_nodes * (spec.retries + 1)
+    out = min(int(out), FLOOD_BYTES // tries)
+    return msgspec.structs.replace(spec, argv=(*words, str(out), err))
 
 
 def _program(dice: random.Random, noise: float, long: float) -> tuple[str, ...]:

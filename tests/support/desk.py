@@ -4,9 +4,11 @@ After every turn the world is checked, and the delta is replayed into a second w
 from rows, so each test also proves that memory and disk would agree.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+
+import msgspec
 
 from styx.core import event as ev
 from styx.core import status
@@ -15,6 +17,7 @@ from styx.core.attempt import TERMINAL as ENDED
 from styx.core.attempt import Attempt, AttemptState, Exit
 from styx.core.delta import Delta
 from styx.core.ids import AgentId, AttemptKey, JobId, TaskId
+from styx.core.job import Job
 from styx.core.policy import Policy
 from styx.core.spec import JobSpec, OnFailure, Requirements, TaskSpec
 from styx.core.step import prepare, step
@@ -52,6 +55,7 @@ class Desk:
     now: datetime = START
     world: World = field(default_factory=World)
     check: bool = True
+    jobs: dict[JobId, Job] = field(default_factory=dict)  # every job ever, its last row
     tasks: dict[TaskId, Task] = field(default_factory=dict)  # every task ever, its last row
     attempts: dict[AttemptKey, Attempt] = field(default_factory=dict)
     finished: list[str] = field(default_factory=list)  # names, in the order they ended
@@ -90,6 +94,7 @@ class Desk:
             if task.finished_at and before.get(task.id) != task.state:
                 self.finished.append(task.name)
         self.started += [delta_name(self, a) for a in delta.attempts.values() if a.version == 1]
+        self.jobs |= delta.jobs
         self.tasks |= delta.tasks
         self.attempts |= delta.attempts
         if self.check:
@@ -117,6 +122,19 @@ class Desk:
         self.world.join(world)
         self.tasks |= delta.tasks
         self.turn()
+        return event.task_ids
+
+    def take(self, spec: JobSpec, taken: Mapping[int, TaskId], *, beside: bool):
+        """Submit a job some of whose tasks need not run, in a turn or beside the turns."""
+        event = msgspec.structs.replace(self.submission(spec), taken=taken)
+        if beside:
+            delta, world = prepare(event, self.now, self.policy)
+            self.jobs |= delta.jobs
+            self.tasks |= delta.tasks
+            self.world.join(world)
+            self.turn()
+        else:
+            self.turn(event)
         return event.task_ids
 
     def submission(self, spec, key: str = "", project: str = "default") -> ev.JobSubmitted:

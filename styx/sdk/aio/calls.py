@@ -80,10 +80,22 @@ class AsyncCalls:
         """Submit one task, as `POST /tasks` takes it. The same `key` again gives the same task."""
         return await self._post(wire.Submitted, "/tasks", body=task, key=key)
 
-    async def submit_job(self, job: Document | Submittable, *, key: str = "") -> wire.JobSubmitted:
-        """Submit a job, as `POST /jobs` takes it, or a `@job`."""
-        body = job if isinstance(job, Mapping) else job.body(here=self.is_local())
-        return await self._post(wire.JobSubmitted, "/jobs", body=body, key=key)
+    async def submit_job(
+        self, job: Document | Submittable, *, key: str = "", no_cache: bool = False
+    ) -> wire.JobSubmitted:
+        """Submit a job, as `POST /jobs` takes it, or a `@job`. `no_cache`: run all of it, whatever
+        succeeded before.
+        """
+        query: Query = {"no_cache": "true" if no_cache else None}
+        body = self._body(job)
+        return await self._post(wire.JobSubmitted, "/jobs", query=query, body=body, key=key)
+
+    async def plan_job(
+        self, job: Document | Submittable, *, no_cache: bool = False
+    ) -> wire.JobPlan:
+        """What would become of it if it were submitted now; nothing is made."""
+        query: Query = {"plan": "true", "no_cache": "true" if no_cache else None}
+        return await self._post(wire.JobPlan, "/jobs", query=query, body=self._body(job))
 
     # --- tasks ------------------------------------------------------------------------------------
 
@@ -250,6 +262,9 @@ class AsyncCalls:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+    def _body(self, job: Document | Submittable) -> Document:
+        return job if isinstance(job, Mapping) else job.body(here=self.is_local())
 
     async def _failed(self, task: wire.TaskView) -> failures.TaskFailed:
         tail = [piece async for piece in self.logs(task.id, stream="err", tail=TAIL)]

@@ -62,7 +62,9 @@ class AsyncStyx(AsyncCalls):
         submitted = await self.submit(task, key=key)
         return AsyncTaskHandle(self, submitted.task_id, task["name"])
 
-    async def run_job(self, job: Document | Submittable, *, key: str = "") -> AsyncJobHandle:
+    async def run_job(
+        self, job: Document | Submittable, *, key: str = "", no_cache: bool = False
+    ) -> AsyncJobHandle:
         """Submit a job: the document of a task file with `tasks`, or a `@job`.
 
         On this machine's own server its tasks run where we stand, as with `styx submit`.
@@ -71,7 +73,7 @@ class AsyncStyx(AsyncCalls):
         body = fields.plain(job) if isinstance(job, Mapping) else job.body(here=here)
         if here:
             fields.stand_here(body)
-        submitted = await self.submit_job(body, key=key)
+        submitted = await self.submit_job(body, key=key, no_cache=no_cache)
         first = next(iter(submitted.task_ids))
         name = body.get("name") or (first if len(submitted.task_ids) == 1 else "job")
         return AsyncJobHandle(self, submitted.job_id, name, submitted.task_ids)
