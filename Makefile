@@ -2,7 +2,7 @@
 BIN ?= .venv/bin
 UV ?= uv
 
-.PHONY: setup check test bench bench-page bench-peers fmt lock docs sim sim-bugs chaos chaos-small restarts storm dbfaults partition clock exhaust differential schema fuzz
+.PHONY: setup check test bench bench-page bench-peers fmt lock docs sdk sim sim-bugs chaos chaos-small restarts storm dbfaults partition clock exhaust differential schema fuzz
 
 setup:
 	python3 -m venv .venv && $(BIN)/pip install -q -e '.[test]'
@@ -34,6 +34,10 @@ lock:
 
 docs:
 	$(BIN)/python docs/generate.py
+
+# The sync client from the async one
+sdk:
+	$(BIN)/python -m tests.sdk.generate
 
 # make sim SEEDS=50000 FROM=1000000, or as many as fit into a time: make sim BUDGET=60
 sim:

@@ -8,7 +8,8 @@ import click
 
 from styx.cli import names, options, render, session, watch
 from styx.cli.render import Column, number
-from styx.sdk.client import PAGE, Styx
+from styx.sdk.calls import PAGE
+from styx.sdk.client import Styx
 from styx.wire import http as wire
 
 RUNNING: Final = ("assigned", "running", "cancelling")

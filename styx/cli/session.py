@@ -22,8 +22,7 @@ def waiting(failure: StyxError) -> None:
 
 def is_local(styx: Styx) -> bool:
     """Whether the server is the one of this home, on this machine."""
-    server = address.local_server(config.load().config)
-    return server is not None and server.url == styx.url
+    return styx.is_local()
 
 
 def warn(warnings: Iterable[str]) -> None:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from styx.config import Config
+from styx.config import Config, load
 from styx.errors import FieldError, InvalidSpec
 
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -55,6 +55,12 @@ def local_server(config: Config) -> LocalServer | None:
     except (OSError, msgspec.MsgspecError):
         return None
     return local if alive(local.pid) else None
+
+
+def is_local(url: str) -> bool:
+    """Whether it is the server of this home, on this machine."""
+    server = local_server(load().config)
+    return server is not None and server.url == url
 
 
 def alive(pid: int) -> bool:

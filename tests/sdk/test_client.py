@@ -1,15 +1,21 @@
-"""The client against a real server."""
+"""The client against a real server: the sync one, and the async one behind the same face."""
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
 
+from styx import sdk
 from styx.errors import Conflict, InvalidSpec, NotFound
-from styx.sdk import client
+from styx.sdk import calls
+from styx.sdk.aio import calls as aio_calls
+from styx.sdk.aio.client import AsyncStyx
 from styx.sdk.client import Styx
 from styx.sdk.failures import TaskFailed
-from tests.support.site import Site
+from tests.sdk import bridge
+from tests.support.site import ROOT, Site
 
 
 @pytest.fixture(scope="module")
@@ -23,9 +29,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         made.close()
 
 
-@pytest.fixture
-def styx(site: Site) -> Iterator[Styx]:
-    with Styx(f"http://127.0.0.1:{site.port}", "") as made:
+@pytest.fixture(params=[Styx, bridge.styx], ids=["sync", "async"])
+def styx(site: Site, request: pytest.FixtureRequest) -> Iterator[Styx]:
+    with request.param(f"http://127.0.0.1:{site.port}", "") as made:
         yield made
 
 
@@ -77,7 +83,7 @@ def test_a_job(styx: Styx) -> None:
     assert (over.status, over.counts["succeeded"], over.counts["failed"]) == ("failed", 1, 1)
     assert {row.name for row in styx.tasks(job=job.job_id)} == {"a", "b"}
     assert styx.job("two").id == job.job_id
-    assert [row.id for row in styx.jobs(name="two")] == [job.job_id]
+    assert next(iter(styx.jobs(name="two", limit=1))).id == job.job_id
 
 
 def test_the_same_key_is_the_same_task(styx: Styx) -> None:
@@ -89,7 +95,8 @@ def test_the_same_key_is_the_same_task(styx: Styx) -> None:
 
 def test_pages_are_one_list(styx: Styx, monkeypatch: pytest.MonkeyPatch) -> None:
     job = styx.submit_job({"name": "many", "tasks": [{"run": "true", "array": 7}]})
-    monkeypatch.setattr(client, "PAGE", 3)
+    for module in (calls, aio_calls):
+        monkeypatch.setattr(module, "PAGE", 3)
     rows = list(styx.tasks(job=job.job_id))
     assert sorted(row.array_index or 0 for row in rows) == list(range(7))
     assert [row.id for row in styx.tasks(job=job.job_id, limit=5)] == [row.id for row in rows[:5]]
@@ -134,8 +141,25 @@ def test_the_package_itself_has_it() -> None:
     import styx as package
 
     assert package.Styx is Styx
+    assert package.AsyncStyx is AsyncStyx
+    for name in sdk.MODULES:
+        assert getattr(sdk, name).__name__ == name
+    assert set(sdk.MODULES) >= package.SDK
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = sdk.nothing  # pyright: ignore[reportAttributeAccessIssue]: the point of the test
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = package.nothing  # pyright: ignore[reportAttributeAccessIssue]: the point of the test
+
+
+def test_the_sync_client_imports_nothing_async() -> None:
+    program = (
+        "import sys; from styx import Styx; Styx('http://a', 't').close(); print(*sys.modules)"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert {"styx.sdk.client", "http.client"} <= loaded
+    assert loaded & {"asyncio", "h11", "styx.sdk.aio", "styx.sdk.flow"} == set()
 
 
 def test_without_arguments_it_is_the_local_server(

@@ -1,0 +1,98 @@
+"""What a submit hands back: a task or a job, to ask and to wait for."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
+from typing import Literal
+
+from styx.sdk.aio.calls import AsyncCalls
+from styx.wire import http as wire
+
+
+class AsyncTaskHandle:
+    """One task. It holds no more than the id: whatever is asked, the server says how it is now."""
+
+    def __init__(self, styx: AsyncCalls, task_id: str, name: str) -> None:
+        self.id = task_id
+        self.name = name
+        self._styx = styx
+
+    async def status(self) -> wire.Status:
+        return (await self.detail()).status
+
+    async def detail(self) -> wire.TaskDetail:
+        return await self._styx.task(self.id)
+
+    async def explain(self) -> wire.Explanation:
+        """Why it is not running yet, or what happened to it."""
+        return await self._styx.explain(self.id)
+
+    async def cancel(self, *, force: bool = False) -> wire.CancelAccepted:
+        return await self._styx.cancel(self.id, force=force)
+
+    async def wait(self, *, timeout_s: float | None = None, check: bool = False) -> wire.TaskDetail:
+        """Return the task once it is over. Raises: TimeoutError; with `check` also TaskFailed."""
+        return await self._styx.wait(self.id, timeout_s=timeout_s, check=check)
+
+    async def logs(
+        self,
+        *,
+        follow: bool = False,
+        stream: Literal["out", "err"] = "out",
+        tail: int | None = None,
+    ) -> AsyncIterator[str]:
+        """Lines for people, without their ends; what is no UTF-8 is replaced. With `follow` until the task
+        is over. `Styx.logs` has the bytes.
+        """
+        pieces = self._styx.logs(self.id, stream=stream, follow=follow, tail=tail)
+        rest = b""
+        async with aclosing(pieces) as opened:
+            async for piece in opened:
+                *lines, rest = (rest + piece).split(b"\n")
+                for line in lines:
+                    yield line.decode(errors="replace")
+        if rest:
+            yield rest.decode(errors="replace")
+
+    def __repr__(self) -> str:
+        return f"<task {self.name} {self.id}>"
+
+
+class AsyncJobHandle:
+    """A job, with the ids of its tasks by name; an array's name stands for those of its elements."""
+
+    def __init__(
+        self, styx: AsyncCalls, job_id: str, name: str, task_ids: Mapping[str, str | list[str]]
+    ) -> None:
+        self.id = job_id
+        self.name = name
+        self.task_ids = task_ids
+        self._styx = styx
+
+    def task(self, name: str, index: int | None = None) -> AsyncTaskHandle:
+        """One of its tasks; of an array, the element. Raises: LookupError."""
+        found = self.task_ids[name]
+        if isinstance(found, str):
+            if index is not None:
+                raise LookupError(f"{name} is no array")
+            return AsyncTaskHandle(self._styx, found, name)
+        if index is None:
+            raise LookupError(f"{name} is an array of {len(found):,}: which one?")
+        return AsyncTaskHandle(self._styx, found[index], f"{name}/{index}")
+
+    async def status(self) -> str:
+        return (await self.detail()).status
+
+    async def detail(self) -> wire.JobView:
+        return await self._styx.job(self.id)
+
+    async def cancel(self, *, force: bool = False) -> wire.CancelAccepted:
+        return await self._styx.cancel_job(self.id, force=force)
+
+    async def wait(self, *, timeout_s: float | None = None, check: bool = False) -> wire.JobView:
+        """Return the job once all its tasks are over. Raises: TimeoutError; with `check` also TaskFailed,
+        of the first task that did.
+        """
+        return await self._styx.wait_job(self.id, timeout_s=timeout_s, check=check)
+
+    def __repr__(self) -> str:
+        return f"<job {self.name} {self.id}>"
