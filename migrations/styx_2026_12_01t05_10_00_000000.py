@@ -27,7 +27,7 @@ CREATE TABLE notifications (
     PRIMARY KEY (job_id, n),
     CHECK ((state = 'waiting') = (due_at IS NOT NULL))
 );
-CREATE INDEX notifications_due ON notifications (due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX notifications_due ON notifications (host, due_at) WHERE due_at IS NOT NULL;
 """
 
 

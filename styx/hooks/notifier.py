@@ -105,9 +105,8 @@ class Notifier:
     async def _look(self, group: asyncio.TaskGroup) -> float:
         """Begin all that can be begun; return the seconds until there may be more."""
         try:
-            while ended := await self._notices.ended():
-                owed = [one for job in ended for one in owing(job, self._settings)]
-                await self._notices.owe([job.job_id for job in ended], owed)
+            while await self._owe():
+                pass
             while begun := await self._claim():
                 for one in begun:
                     self._hosts[one.host] += 1
@@ -119,6 +118,12 @@ class Notifier:
         except StoreUnavailable:
             return AWAY_S
         return LOOK_S if next_s is None else min(LOOK_S, max(LEAST_S, next_s))
+
+    async def _owe(self) -> bool:
+        """Whether there may be more jobs whose ends are to be told."""
+        ended = await self._notices.ended()
+        owed = [one for job in ended for one in owing(job, self._settings)]
+        return bool(ended) and await self._notices.owe([job.job_id for job in ended], owed)
 
     async def _claim(self) -> list[Try]:
         free = AT_ONCE - self._hosts.total()
