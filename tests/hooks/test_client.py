@@ -86,7 +86,8 @@ async def test_the_name_is_asked_once_and_only_a_permitted_address_reached(monke
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (ip, port)) for ip in found]
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
-    with receiving() as receiver:
+    with receiving() as receiver, socket.create_server(("127.0.0.2", receiver.port)) as inside:
+        inside.setblocking(False)
         url = receiver.url(host="hooks.example")
         answer = await client(Reach(["127.0.0.1/32"])).post(url, [], b"{}")
         assert answer.status == 204
@@ -95,6 +96,8 @@ async def test_the_name_is_asked_once_and_only_a_permitted_address_reached(monke
         with pytest.raises(Refused):
             await client(Reach(["127.0.0.1/32"])).post(url, [], b"{}")
         assert receiver.connections == 1
+        with pytest.raises(BlockingIOError):
+            inside.accept()
 
 
 async def test_an_address_that_does_not_answer_is_passed_over(monkeypatch) -> None:

@@ -356,6 +356,30 @@ async def test_a_job_that_ended_while_nobody_told_is_found(place: Place) -> None
     assert len(receiver.got) == 1
 
 
+async def test_a_database_that_was_away_is_asked_again(place: Place) -> None:
+    with receiving() as receiver:
+        async with place.telling():
+            first_one = await place.job({"done": receiver.url()})
+            await place.ended(first_one)
+            await place.settled(first_one, "delivered")
+            async with place.site.database.writers.acquire() as connection:
+                await connection.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                )
+            ask = {"tasks": {"a": {"command": "a"}}, "on": {"done": receiver.url()}}
+            key = {"idempotency-key": "second"}
+            async with asyncio.timeout(PATIENCE_S):
+                while not (
+                    answer := await place.site.http.post("/api/v1/jobs", json=ask, headers=key)
+                ).is_success:
+                    await asyncio.sleep(0.05)
+            second = answer.json()["job_id"]
+            await place.ended(second)
+            await place.settled(second, "delivered")
+    assert len(receiver.got) == 2
+
+
 async def test_a_leader_of_before_writes_nothing(database: Database) -> None:
     job = made.job(state=JobState.FAILED, finished_at=made.NOW, notify=(Hook(Ending.DONE, "u"),))
     await database.commit(made.delta(job, made.task(job)))
