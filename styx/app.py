@@ -35,12 +35,16 @@ from styx.engine.loop import utc_now
 from styx.engine.replica import Replica
 from styx.engine.spans import OFF, Spans
 from styx.errors import SetupError, StyxError
+from styx.hooks import signing
+from styx.hooks.notifier import Notifier
+from styx.hooks.settings import Settings
 from styx.kit import console, cycles, parent, supervise
 from styx.kit.clock import boot_s
 from styx.kit.lag import Lag
 from styx.sdk import address
 from styx.store.election import Election
 from styx.store.embedded import EmbeddedPostgres, HomeLock
+from styx.store.notices import Notices
 from styx.store.postgres import Pools
 
 if TYPE_CHECKING:
@@ -96,12 +100,13 @@ async def _serve(config: Config, listener: socket.socket, *, with_agent: bool) -
         stack.push_async_callback(pools.close)
         url = address.url_of(config.server.host, listener.getsockname()[1])
         lag = Lag(loop.time)
-        site = Site(config, pools, _token(config), lag, url=url, on_settled=settled.set)
+        told = Settings.of(config.webhooks, _webhook_secret(config))
+        site = Site(config, pools, _token(config), lag, told, url=url, on_settled=settled.set)
         stack.push_async_callback(site.close)
         graceful_s = HTTP_SHARE * config.server.graceful_stop_s
         async with asyncio.TaskGroup() as group:
             replicating = supervise.start(group, "replica", site.replica.run)
-            children = site.watch(group)
+            children = site.watch(group)  # before the replica gets a turn of the loop
             if private is not None:
                 children.append(supervise.start(group, "postgres", private.keep))
             await settled.wait()  # who comes earlier waits in the listener's backlog
@@ -138,11 +143,16 @@ class Site:
         pools: Pools,
         token: str,
         lag: Lag,
+        told: Settings,
         *,
         url: str,
         on_settled: Callable[[], None],
     ) -> None:
         self.lag = lag
+        self._config = config
+        self._told = told
+        self._group: asyncio.TaskGroup | None = None
+        self._notifying: asyncio.Task[None] | None = None  # while we lead
         self._on_settled = on_settled
         spans = Spans()
         self._exporter = _exporter(spans, config.telemetry.otlp_endpoint)
@@ -167,7 +177,8 @@ class Site:
         self.gate = server.gate(self._answer, _known_as_advertised(config), token, lag)
 
     def watch(self, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
-        """Begin what looks on."""
+        """Begin what looks on; what goes with a term will begin and end with it."""
+        self._group = group
         children = [supervise.start(group, "lag", self.lag.run)]
         if self._exporter is not None:
             run = self._exporter.run
@@ -185,9 +196,18 @@ class Site:
     def _turn(self) -> None:
         """Another leads now, or we do: whoever follows or waits asks anew."""
         engine, opened = self.replica.engine, self._election.opened
+        if self._notifying is not None:
+            self._notifying.cancel()
+            self._notifying = None
         if engine is not None and opened is not None:
             database, logs = opened
-            self._app = server.application(Backend(engine, database.query, logs))
+            backend = Backend(engine, database.query, logs, self._config.webhooks)
+            self._app = server.application(backend)
+            notifier = Notifier(Notices(database), database.query, engine.feed, self._told)
+            assert self._group is not None, "it was begun before anybody led"
+            self._notifying = supervise.start(
+                self._group, "webhooks", notifier.run, report=_restarting
+            )
         else:
             self._app = self._follower
         self.gate.close()
@@ -273,6 +293,16 @@ def _token(config: Config) -> str:
         # The checksum lets a scanner of leaked secrets tell a real one without asking us.
         body = f"styx_{secrets.token_hex(6)}_{secrets.token_urlsafe(32)}"
         _write_private(path, f"{body}_{zlib.crc32(body.encode()):08x}\n")
+    return path.read_text(encoding="ascii").strip()
+
+
+def _webhook_secret(config: Config) -> str:
+    """What signs notifications: the configured one, or this home's own, made at the first start."""
+    if config.webhooks.secret:
+        return config.webhooks.secret
+    path = config.webhook_secret_path
+    if not path.exists():
+        _write_private(path, f"{signing.new_secret()}\n")
     return path.read_text(encoding="ascii").strip()
 
 

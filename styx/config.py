@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, Literal, cast
 
 import msgspec
 
+from styx.core.spec import Ending
 from styx.errors import FieldError, InvalidSpec
 from styx.kit.traceparent import cleaned
 
@@ -74,6 +75,14 @@ class Logs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_attempt_bytes: Count = 1 << 30
 
 
+class Webhooks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    urls: tuple[str, ...] = ()  # told of every job
+    events: tuple[Ending, ...] = (Ending.DONE,)  # of which ends
+    secret: str = ""  # whsec_…, several apart by blanks; "" is the one generated in `home`
+    allow_hosts: tuple[str, ...] = ()  # names and networks that are not the public internet's
+    timeout_s: Seconds = 10.0
+
+
 class Telemetry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     otlp_endpoint: str = ""  # "" is none; the base address of an OpenTelemetry collector
 
@@ -86,6 +95,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     scheduler: Scheduler = Scheduler()
     agent: AgentConfig = AgentConfig()
     logs: Logs = Logs()
+    webhooks: Webhooks = Webhooks()
     telemetry: Telemetry = Telemetry()
 
     @property
@@ -110,6 +120,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.home_path / "token"
 
     @property
+    def webhook_secret_path(self) -> Path:
+        """What signs notifications where nothing is configured, 0600; made at the first start."""
+        return self.home_path / "webhook-secret"
+
+    @property
     def server_path(self) -> Path:
         """What a running local server says of itself, as JSON: pid, url, started_at."""
         return self.home_path / "server.json"
@@ -124,10 +139,13 @@ ENVIRONMENT: Final = {
     "STYX_AGENT_ID": "agent.name",
     "STYX_AGENT_HOME": "agent.home",
     "STYX_LOG_LEVEL": "logs.level",
+    "STYX_WEBHOOK_SECRET": "webhooks.secret",
     "STYX_OTLP_ENDPOINT": "telemetry.otlp_endpoint",
     "STYX_HOME": "home",
 }
-SECRETS: Final = frozenset({"auth.token", "database.url"})  # never printed
+SECRETS: Final = frozenset(
+    {"auth.token", "database.url", "webhooks.secret", "webhooks.urls"}
+)  # never printed
 PATHS: Final = frozenset({"home", "agent.home", "logs.directory"})
 DEFAULT: Final = "default"  # the origin of a value that nobody set
 

@@ -1,9 +1,11 @@
 """What the handlers work on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from styx.config import Webhooks
 from styx.core.policy import Policy
 from styx.engine.loop import Engine
+from styx.kit.reach import Reach
 from styx.store.logs import LogFiles
 from styx.store.query import Query
 
@@ -13,7 +15,12 @@ class Backend:
     engine: Engine
     query: Query
     logs: LogFiles
+    webhooks: Webhooks = field(default_factory=Webhooks)
 
     @property
     def policy(self) -> Policy:
         return self.engine.policy
+
+    @property
+    def reach(self) -> Reach:
+        return Reach(self.webhooks.allow_hosts)

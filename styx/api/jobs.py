@@ -104,7 +104,7 @@ class Jobs:
         shown = await self._views(found[: asked.limit])
         return page.answer(call, shown, more=len(found) > asked.limit)
 
-    @route.get(f"{PATH}/{{id}}", "getJob", http.JobView, query=Wait, refuses=FINDING)
+    @route.get(f"{PATH}/{{id}}", "getJob", http.JobDetail, query=Wait, refuses=FINDING)
     async def get(self, call: Call) -> Response[bytes]:
         """One job.
 
@@ -116,7 +116,9 @@ class Jobs:
             visit(call).stay()
             engine = self._backend.engine
             await until_over(self._backend, job_id, lambda: job_id in engine.world.jobs, wait_s)
-        return reply((await self._views([await self._find(job_id)]))[0])
+        job = await self._find(job_id)
+        told = await self._backend.query.notifications(job.id) if job.notify else []
+        return reply(views.job_detail((await self._views([job]))[0], told))
 
     @route.get(f"{PATH}/{{id}}/graph", "getJobGraph", http.GraphView, refuses=FINDING)
     async def graph(self, call: Call) -> Response[bytes]:

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from msgspec.structs import replace
 
 from styx.core.job import Job
-from styx.core.spec import JobSpec, Need, On, TaskSpec
+from styx.core.spec import Hook, JobSpec, Need, On, TaskSpec
 from styx.core.task import TERMINAL, Task
 from styx.errors import Conflict
 from styx.store.query import SpecRows
@@ -23,13 +23,14 @@ class Left(NamedTuple):
     elements: Sequence[int]
 
 
-def of_task(task: Task) -> JobSpec:
-    """Raises: Conflict, while it is not over."""
+def of_task(task: Task, job: Job) -> JobSpec:
+    """A task that was a job of its own tells who that told. Raises: Conflict, while it is not over."""
     if task.state not in TERMINAL:
         raise Conflict(f"{task.name} is not over", hint=f"cancel it first: styx cancel {task.id}")
     spec = task.spec if task.array_index is None else _element(task.spec, task.array_index, set())
     labels = {**spec.labels, LABEL: task.id}
-    return JobSpec(name=spec.name, tasks=(replace(spec, needs=(), labels=labels),))
+    notify = _notify(job) if job.total == 1 else ()
+    return JobSpec(spec.name, (replace(spec, needs=(), labels=labels),), notify=notify)
 
 
 def of_job(job: Job, left: Sequence[Left]) -> JobSpec:
@@ -49,7 +50,13 @@ def of_job(job: Job, left: Sequence[Left]) -> JobSpec:
         tasks=tuple(tasks),
         on_failure=job.on_failure,
         labels={**job.labels, LABEL: job.id},
+        notify=_notify(job),
     )
+
+
+def _notify(job: Job) -> tuple[Hook, ...]:
+    """Whom it named itself: who is configured is added to every job."""
+    return tuple(hook for hook in job.notify if hook.url)
 
 
 def _again(left: Sequence[Left]) -> Mapping[str, Left]:

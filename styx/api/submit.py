@@ -9,13 +9,15 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, TypeVar
 
+import msgspec
+
 from styx.api import document, problems, route, taking
 from styx.api.backend import Backend
 from styx.api.route import Call
 from styx.core import event
 from styx.core.ids import JobId, TaskId
-from styx.core.spec import JobSpec
-from styx.errors import Conflict, WriteRefused
+from styx.core.spec import Ending, Hook, JobSpec
+from styx.errors import Conflict, FieldError, InvalidSpec, WriteRefused
 from styx.kit import traceparent, uuid7
 
 PROJECT: Final = "default"  # the only one, until there are users to part
@@ -110,10 +112,11 @@ async def submit(
 ) -> Made:
     """Return once the job is durable. A key is not looked up first: that it was used is seen by the
     scheduler while its job lives, and by the database ever after, and most keys are new. `anew`: nothing
-    is taken from earlier tasks.
+    is taken from earlier tasks. The end of the job is also told to whoever is configured.
 
-    Raises: StoreUnavailable (outcome unknown: repeat with the key), LimitReached, Conflict.
+    Raises: StoreUnavailable (outcome unknown: repeat with the key), LimitReached, Conflict, InvalidSpec.
     """
+    spec = _notifying(backend, spec, judged=bool(retry_of))
     ids = [TaskId(task_id) for task_id in uuid7.many(spec.width)]
     submitted = event.JobSubmitted(
         job_id=JobId(uuid7.new()),
@@ -148,6 +151,21 @@ async def submit(
         )
         start += task.width
     return Made(answer.job_id, groups, list(answer.warnings))
+
+
+def _notifying(backend: Backend, spec: JobSpec, *, judged: bool) -> JobSpec:
+    """With who is configured beside who is named. Raises: InvalidSpec, for who may never be reached."""
+    wrong = [
+        FieldError(f"on.{hook.on}", why)
+        for hook in (() if judged else spec.notify)
+        if (why := backend.reach.hinders_url(hook.url))
+    ]
+    if wrong:
+        hint = "webhooks.allow_hosts names the hosts and networks that may be reached all the same"
+        raise InvalidSpec(f"{wrong[0].path}: {wrong[0].message}", *wrong, hint=hint)
+    if not backend.webhooks.urls:
+        return spec
+    return msgspec.structs.replace(spec, notify=(*spec.notify, Hook(Ending.DONE)))
 
 
 async def _groups(backend: Backend, job_id: JobId) -> list[Group]:

@@ -51,7 +51,7 @@ class Tasks:
         also=REPEATED,
         headers=MAKING,
         query=Anew,
-        body=model.TaskForm | list[model.TaskForm],
+        body=model.AloneForm | list[model.TaskForm],
         example=EXAMPLE,
         refuses=SUBMITTING,
     )
@@ -145,9 +145,10 @@ class Tasks:
         """
         key = submit.key_of(call, b"")
         task, _ = await self._find(await finding.task_id(self._backend, reference(call)))
-        made = await submit.submit(
-            self._backend, again.of_task(task), key, submit.asked_by(call), retry_of=task.id
-        )
+        job = await self._backend.query.job(task.job_id)
+        assert job is not None, "a task's job is never deleted"
+        spec, asked = again.of_task(task, job), submit.asked_by(call)
+        made = await submit.submit(self._backend, spec, key, asked, retry_of=task.id)
         return reply(_submitted(made.groups[0]), made.status)
 
     @route.get(f"{PATH}/{{id}}/explain", "explainTask", http.Explanation, refuses=FINDING)
@@ -182,7 +183,7 @@ class Tasks:
 def _read(document: object) -> JobSpec:
     if isinstance(document, list):
         return form.check_batch(document)  # pyright: ignore[reportUnknownArgumentType]: JSON
-    return form.job_of(form.check_task(document))
+    return form.check_alone(document)
 
 
 def _submitted(group: submit.Group) -> http.Submitted:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from typing import Final, cast
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -18,6 +19,7 @@ from styx.core.spec import Requirements
 from styx.core.task import TERMINAL as TASK_TERMINAL
 from styx.core.task import Task
 from styx.store.query import SpecRows
+from styx.store.told import Told, message_id
 from styx.wire import agent as wire
 from styx.wire import http
 
@@ -131,6 +133,33 @@ def plan(name: str, planned: Sequence[Planned], agents: Names) -> http.JobPlan:
         price_usd_per_hour=sum(task.price_usd_per_hour for task in tasks),
         tasks=tasks,
     )
+
+
+def job_detail(shown: http.JobView, told: Sequence[Told]) -> http.JobDetail:
+    return http.JobDetail(
+        **msgspec.structs.asdict(shown), notifications=[_notification(one) for one in told]
+    )
+
+
+def _notification(told: Told) -> http.NotificationView:
+    parts = urlsplit(told.url)
+    return http.NotificationView(
+        id=message_id(told.job_id, told.n),
+        event=told.event,
+        url=f"{parts.scheme}://{parts.netloc}/…",
+        status=told.state,
+        tries=told.tries,
+        last_status=told.status,
+        detail=told.detail,
+        tried_at=told.tried_at,
+        next_at=told.due_at,
+    )
+
+
+def failed_task(row: Task, attempts: Sequence[Attempt], agents: Names) -> http.FailedTask:
+    shown = task(row, attempts, agents)
+    kept = {name: getattr(shown, name) for name in http.FailedTask.__struct_fields__}
+    return http.FailedTask(**kept)
 
 
 def graph(specs: Sequence[SpecRows]) -> http.GraphView:

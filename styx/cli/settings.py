@@ -1,6 +1,8 @@
 """`styx config`, `styx completion`, `styx version`."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 from urllib.parse import urlsplit, urlunsplit
 
 import click
@@ -71,9 +73,12 @@ def version(output: str) -> None:
 
 
 def _masked(key: str, value: object) -> object:
-    """A secret's presence, not its text; of a database's URL only the password."""
+    """A secret's presence, not its text; of a database's URL only the password, of a webhook all but the host."""
     if not value or key not in configuration.SECRETS:
         return value
+    if isinstance(value, list | tuple):
+        urls = [urlsplit(str(url)) for url in cast("Sequence[object]", value)]
+        return [f"{url.scheme}://{url.netloc.rpartition('@')[2]}/{MASK}" for url in urls]
     parts = urlsplit(str(value))
     if not parts.hostname:
         return MASK

@@ -6,10 +6,10 @@ to a thread.
 """
 
 import graphlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, cast
 
-from styx.core import cache, fields, matrix, units
+from styx.core import cache, fields, hook, matrix, units
 from styx.core.fields import Field, Wrong
 from styx.core.spec import (
     MAX_EDGES_PER_JOB,
@@ -35,9 +35,9 @@ _TOO_MANY_EDGES: Final = (
 )
 
 
-def check_task(document: object) -> TaskSpec:
-    """One task that stands alone. Raises: InvalidSpec."""
-    return _checked(_lone_task, document)
+def check_alone(document: object) -> JobSpec:
+    """One task that stands alone: a job of its own. Raises: InvalidSpec."""
+    return _checked(_alone, document)
 
 
 def check_batch(document: object) -> JobSpec:
@@ -48,11 +48,6 @@ def check_batch(document: object) -> JobSpec:
 def check_job(document: object) -> JobSpec:
     """Raises: InvalidSpec."""
     return _checked(_job, document)
-
-
-def job_of(task: TaskSpec) -> JobSpec:
-    """The job of a task that was submitted alone."""
-    return JobSpec(name=task.name, tasks=(task,))
 
 
 # --- reading --------------------------------------------------------------------------------------
@@ -68,13 +63,15 @@ def _checked(reader: Callable[[object], Any], document: object) -> Any:
     raise InvalidSpec(first + more, *errors)
 
 
-def _lone_task(document: object) -> TaskSpec:
-    given = _task(document)
+def _alone(document: object) -> JobSpec:
+    given = _task(document, _ALONE)
+    notify = given.pop("notify", ())
     given.setdefault("name", _default_name(given))
     if needs := given.get("needs"):
         missing = f"a task submitted alone has no other to wait for: {needs[0].task!r} is unknown"
         raise Wrong([FieldError("needs[0]", missing)])
-    return cache.keyed([TaskSpec(**given)])[0]
+    tasks = cache.keyed([TaskSpec(**given)])
+    return JobSpec(name=tasks[0].name, tasks=tasks, notify=notify)
 
 
 def _batch(document: object) -> JobSpec:
@@ -162,10 +159,10 @@ def _number_the_nameless(givens: list[dict[str, Any]], taken: set[str]) -> None:
         given["name"] = name
 
 
-def _task(document: object) -> dict[str, Any]:
+def _task(document: object, known: Mapping[str, Field] | None = None) -> dict[str, Any]:
     """The fields of a `TaskSpec`, its name only if it is given. Raises: Wrong."""
     errors: list[FieldError] = []
-    given = fields.read(document, TASK, errors)
+    given = fields.read(document, known or TASK, errors)
     command, args = given.pop("command", ()), given.pop("args", ())
     if isinstance(document, dict):
         errors += _either_or(cast("dict[str, object]", document))
@@ -311,7 +308,9 @@ TASK: Final = {
     "cache": Field("cache", fields.boolean),
     "labels": Field("labels", fields.labels),
 }
-_JOB: Final = {
+_ON: Final = {"on": Field("notify", hook.read)}
+_ALONE: Final = TASK | _ON
+_JOB: Final = _ON | {
     "name": Field("name", fields.name),
     "tasks": Field("tasks", _tasks),
     "on_failure": Field("on_failure", fields.choice(OnFailure)),

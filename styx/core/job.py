@@ -9,7 +9,7 @@ import msgspec
 
 from styx.core import machine
 from styx.core.ids import JobId
-from styx.core.spec import OnFailure
+from styx.core.spec import Hook, OnFailure
 from styx.core.task import Reason, TaskState
 
 
@@ -43,6 +43,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     on_failure: OnFailure = OnFailure.SKIP_DESCENDANTS
     labels: dict[str, str] = {}
     total: int  # tasks
+    notify: tuple[Hook, ...] = ()
     traceparent: str = ""  # of the request that made it: see `core.trace`
     state: JobState = JobState.RUNNING
     # Set: every task of it that is not over is to be cancelled, for this reason. A wish in the row, so

@@ -3,7 +3,7 @@
 They document the fields; `core.form` reads them.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -99,6 +99,33 @@ class TaskForm(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     labels: Annotated[dict[str, Word], _doc("For finding it again.", {"team": "vision"})] = {}
 
 
+class HookForm(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """Where a job's end is told."""
+
+    url: Annotated[str, _doc("https; it is sent a signed POST.", "https://example.org/hook")]
+
+
+Receivers = str | HookForm | list[str | HookForm]
+
+
+class OnForm(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """URLs that are told of the job's end: one, or a list of them."""
+
+    succeeded: Annotated[Receivers, _doc("All is well.")] = ""
+    failed: Annotated[Receivers, _doc("Or lost.")] = ""
+    cancelled: Annotated[Receivers, _doc("It was.")] = ""
+    done: Annotated[Receivers, _doc("However it ended.")] = ""
+
+
+_ON: Final = _doc("URLs that are told of its end.", {"failed": "https://example.org/hook"})
+
+
+class AloneForm(TaskForm):
+    """A task that is a job of its own."""
+
+    on: Annotated[OnForm, _ON] = msgspec.field(default_factory=OnForm)
+
+
 class JobForm(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """Connected tasks: names with their tasks, or a list of tasks."""
 
@@ -112,3 +139,4 @@ class JobForm(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
         OnFailure.SKIP_DESCENDANTS
     )
     labels: Annotated[dict[str, Word], _doc("Of the job, for finding it again.")] = {}
+    on: Annotated[OnForm, _ON] = msgspec.field(default_factory=OnForm)

@@ -45,6 +45,22 @@ class OnFailure(StrEnum):
     CONTINUE = "continue"
 
 
+class Ending(StrEnum):
+    """Which ends of a job somebody is told of."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"  # or lost, as a need's `failure` has it
+    CANCELLED = "cancelled"
+    DONE = "done"  # however it ended
+
+
+class Hook(msgspec.Struct, frozen=True, gc=False):
+    """Whom to tell, and of which end. `url` "" is whoever the server's own configuration names by then."""
+
+    on: Ending
+    url: str = ""
+
+
 class Need(msgspec.Struct, frozen=True, gc=False):
     """An edge as the user wrote it: the name of another spec of the same job."""
 
@@ -112,6 +128,7 @@ class JobSpec(msgspec.Struct, frozen=True):
     tasks: tuple[TaskSpec, ...]
     on_failure: OnFailure = OnFailure.SKIP_DESCENDANTS
     labels: dict[str, str] = {}
+    notify: tuple[Hook, ...] = ()
 
     @property
     def width(self) -> int:

@@ -119,6 +119,7 @@ def _submitted(draft: Draft, event: ev.JobSubmitted) -> ev.Accepted | ev.Already
             on_failure=event.spec.on_failure,
             labels=event.spec.labels,
             total=event.spec.width,
+            notify=event.spec.notify,
             traceparent=event.traceparent,
         )
     )

@@ -23,6 +23,7 @@ from styx.core.world import World
 from styx.wire import http
 
 RING: Final = 10_000  # changes
+NOTIFY: Final = "notify"  # what who tells ends waits for, beside the ids of objects
 
 
 class _Change(msgspec.Struct, frozen=True):
@@ -45,7 +46,7 @@ class Feed:
         self._next = 0
         self._news = asyncio.Event()
         self._waiters: defaultdict[str, list[asyncio.Event]] = defaultdict(list)
-        self._closed = False
+        self.closed = False
 
     def publish(self, delta: Delta) -> None:
         """Record the changes of a committed and applied delta, and wake who waits for one of them."""
@@ -64,6 +65,8 @@ class Feed:
         for job in delta.jobs.values():
             if job.finished_at is not None:
                 self._put(_Change(at, job))
+                if job.notify:
+                    self._wake(NOTIFY)
             self._wake(job.id)
         self._wake_readers()
 
@@ -77,7 +80,7 @@ class Feed:
 
     def close(self) -> None:
         """The server stops: every iterator ends."""
-        self._closed = True
+        self.closed = True
         self.reset()
 
     async def wait(self, object_id: str) -> None:
@@ -87,7 +90,7 @@ class Feed:
         changed = asyncio.Event()
         self._waiters[object_id].append(changed)
         try:
-            if not self._closed:
+            if not self.closed:
                 await changed.wait()
         finally:
             waiting = self._waiters.get(object_id, [])
@@ -99,7 +102,7 @@ class Feed:
     async def since(self, last_id: str | None) -> AsyncIterator[http.FeedEvent]:
         """Replay what came after `last_id` (None: nothing), then follow until the server stops."""
         position = self._next if last_id is None else self._position(last_id)
-        while not self._closed:
+        while not self.closed:
             if position < self._oldest:
                 position = self._next
                 yield self._reset_event()

@@ -14,6 +14,7 @@ from styx.errors import FieldError, InvalidSpec
 from styx.file.document import Document, refusal
 
 OF_A_JOB: Final = frozenset(model.JobForm.__struct_fields__)
+OF_ITS_JOB: Final = frozenset({"on"})  # of what a task that stands alone says
 OF_A_TASK: Final = frozenset(model.TaskForm.__struct_fields__)
 SCHEMA: Final = "$schema"  # a file of JSON names its schema so, for the editor
 # A task that all others need cannot need itself; the bound of an array is of that array.
@@ -56,7 +57,9 @@ def of(document: Document, *, env: Mapping[str, str] | None = None) -> Job:
     if "tasks" in written:
         body = _with_defaults(document, written)
     else:
-        body = {"name": written.get("name"), "tasks": [dict(written)]}
+        task = {key: value for key, value in written.items() if key not in OF_ITS_JOB}
+        body = {key: value for key, value in written.items() if key in OF_ITS_JOB}
+        body |= {"name": written.get("name"), "tasks": [task]}
     for task in _each(body["tasks"]) if env else ():
         given: object = task.get("env") or {}
         if isinstance(given, dict):

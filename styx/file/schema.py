@@ -12,16 +12,18 @@ from styx.file import job
 
 _REF: Final = "#/$defs/{name}"
 _TASK: Final = model.TaskForm.__name__
+_ALONE: Final = model.AloneForm.__name__
 _JOB: Final = model.JobForm.__name__
 
 
 def schema() -> dict[str, Any]:
-    _, shapes = msgspec.json.schema_components((model.TaskForm, model.JobForm), ref_template=_REF)
+    forms = (model.TaskForm, model.AloneForm, model.JobForm)
+    _, shapes = msgspec.json.schema_components(forms, ref_template=_REF)
     shapes[_JOB]["properties"] = {
         **shapes[_JOB]["properties"],
         **{key: shape for key, shape in shapes[_TASK]["properties"].items() if _is_default(key)},
     }
-    for name in (_TASK, _JOB):
+    for name in (_ALONE, _JOB):
         shapes[name]["properties"][job.SCHEMA] = {"description": "This schema.", "type": "string"}
     shapes[_JOB]["description"] += " What stands beside `tasks` is a default of every task."
     return {
@@ -31,7 +33,7 @@ def schema() -> dict[str, Any]:
         # One of the two, decided by one key: an editor can then say what is wrong inside.
         "if": {"required": ["tasks"]},
         "then": {"$ref": _REF.format(name=_JOB)},
-        "else": {"$ref": _REF.format(name=_TASK)},
+        "else": {"$ref": _REF.format(name=_ALONE)},
         "$defs": shapes,
     }
 

@@ -170,8 +170,8 @@ class Calls:
 
     # --- jobs -------------------------------------------------------------------------------------
 
-    def job(self, job_id: str) -> wire.JobView:
-        return self._read(wire.JobView, f"/jobs/{_segment(job_id)}")
+    def job(self, job_id: str) -> wire.JobDetail:
+        return self._read(wire.JobDetail, f"/jobs/{_segment(job_id)}")
 
     def jobs(self, *, limit: int | None = None, **filters: str | None) -> Iterator[wire.JobView]:
         return self._pages(wire.JobView, "/jobs", filters, limit)

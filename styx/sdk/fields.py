@@ -53,6 +53,7 @@ class TaskFields(TypedDict, total=False):
 class JobFields(TypedDict, total=False):
     name: str
     on_failure: Literal["skip_descendants", "fail_fast", "continue"]
+    on: Mapping[Literal["succeeded", "failed", "cancelled", "done"], str | Sequence[str]]
     labels: Mapping[str, Word]
 
 

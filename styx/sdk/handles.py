@@ -83,7 +83,7 @@ class JobHandle:
     def status(self) -> str:
         return (self.detail()).status
 
-    def detail(self) -> wire.JobView:
+    def detail(self) -> wire.JobDetail:
         return self._styx.job(self.id)
 
     def cancel(self, *, force: bool = False) -> wire.CancelAccepted:

@@ -20,7 +20,7 @@ from styx.core.job import Job, JobState
 from styx.core.spec import TaskSpec
 from styx.core.task import Edge, Task
 from styx.errors import WriteRefused
-from styx.store import pool, rows
+from styx.store import pool, rows, told
 
 SHOWN_IDS: Final = 1_000  # elements of an array that a graph names
 CACHED_SPECS: Final = 100  # of one key, the newest: most were taken from one
@@ -187,6 +187,9 @@ class Query:
         for row in found:
             counts[row["job_id"]][row["status"]] = row["tasks"]
         return counts
+
+    async def notifications(self, job_id: JobId) -> list[told.Told]:
+        return [told.Told(*row.values()) for row in await self._fetch(told.OF_JOB, job_id)]
 
     async def job_specs(self, job_id: JobId) -> list[SpecRows]:
         """The job's graph, in the order of submission."""

@@ -10,7 +10,7 @@ from styx.core.agent import Agent, AgentState, Capacity
 from styx.core.attempt import Attempt, AttemptState, Exit, StopReason
 from styx.core.ids import AttemptKey, SpecId, TaskId
 from styx.core.job import Job, JobState
-from styx.core.spec import On, OnFailure, TaskSpec
+from styx.core.spec import Hook, On, OnFailure, TaskSpec
 from styx.core.task import Edge, Reason, Task, TaskState
 
 Row = Mapping[str, Any]
@@ -66,6 +66,8 @@ def _job(job: Job) -> dict[str, object]:
         "finished_at": job.finished_at,
         "version": job.version,
         "traceparent": job.traceparent,
+        "notify": _carried(job.notify) if job.notify else "[]",
+        "untold": bool(job.notify),
     }
 
 
@@ -141,12 +143,13 @@ JOBS: Final = Table(
     ("id",),
     (
         *("name", "project", "created_at", "idem_key", "body_sha256", "on_failure", "labels"),
-        *("total", "traceparent"),
+        *("total", "traceparent", "notify", "untold"),
     ),
     _types(
         "id uuid, name text, project text, created_at timestamptz, idem_key text, body_sha256 text,"
         "on_failure text, labels jsonb, total integer, state text, cancel_reason text,"
-        "cancel_force boolean, finished_at timestamptz, version integer, traceparent text"
+        "cancel_force boolean, finished_at timestamptz, version integer, traceparent text,"
+        "notify text, untold boolean"
     ),
     _job,
 )
@@ -199,6 +202,7 @@ AGENTS: Final = Table(
 
 _labels: Final = msgspec.json.Decoder(dict[str, str]).decode
 spec: Final = msgspec.json.Decoder(TaskSpec).decode
+hooks: Final = msgspec.json.Decoder(tuple[Hook, ...]).decode
 _exited: Final = msgspec.json.Decoder(Exit).decode
 _capacity: Final = msgspec.json.Decoder(Capacity).decode
 # A dictionary answers in a third of the time that an enum's call takes, and there are many rows.
@@ -230,6 +234,7 @@ def job(row: Row) -> Job:
         finished_at=row["finished_at"],
         version=row["version"],
         traceparent=row["traceparent"],
+        notify=() if row["notify"] == "[]" else hooks(row["notify"]),
     )
 
 

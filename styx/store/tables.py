@@ -39,6 +39,24 @@ class Jobs(Table):
     finished_at = Timestamptz(null=True)
     version = Integer()
     traceparent = Text()
+    notify = Text()  # core.spec.Hook, all of them
+    untold = Boolean()  # until it is over, and its notifications are rows of their own
+
+
+class Notifications(Table):
+    """What somebody is to be told of a job's end; keyed by job and number. See `store.notices`."""
+
+    job_id = UUID(primary_key=True)
+    n = Integer()
+    event = Text()
+    url = Text()
+    host = Text()  # of the URL: tries are shared out among hosts
+    state = Text()  # waiting, delivered, gave_up
+    tries = Integer()
+    due_at = Timestamptz(null=True)  # the next try, while there is one
+    tried_at = Timestamptz(null=True)
+    status = Integer(null=True)  # of the last answer
+    detail = Text()
 
 
 class Specs(Table):

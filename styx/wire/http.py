@@ -203,6 +203,52 @@ class JobView(msgspec.Struct):
     finished_at: datetime | None
 
 
+class JobDetail(JobView):
+    notifications: list["NotificationView"] = []  # once it is over
+
+
+class NotificationView(msgspec.Struct):
+    """What somebody is told of a job's end. Of its URL the host, as the rest may be a secret."""
+
+    id: str  # the header webhook-id, the same in every try
+    event: str  # job.succeeded, job.failed, job.cancelled, job.lost
+    url: str
+    status: str  # waiting, delivered, gave_up
+    tries: int
+    last_status: int | None  # the HTTP status of the last answer
+    detail: str  # why the last try failed, for people
+    tried_at: datetime | None
+    next_at: datetime | None
+
+
+class FailedTask(msgspec.Struct):
+    """What a notification says of a task: nothing of its command, environment or output."""
+
+    id: str
+    name: str
+    array_index: int | None
+    status: Status
+    reason: str
+    exit_code: int | None
+    signal: int | None
+    attempt: int
+    agent: str
+    finished_at: datetime | None
+
+
+class JobEnd(msgspec.Struct):
+    job: JobView
+    first_failed_task: FailedTask | None
+
+
+class Notification(msgspec.Struct):
+    """The body of a webhook, in the shape of Standard Webhooks."""
+
+    type: str  # as `NotificationView.event`
+    timestamp: datetime  # when the job ended
+    data: JobEnd
+
+
 class GraphView(msgspec.Struct):
     """A job's DAG. An array is one node; `counts` are its elements by status."""
 

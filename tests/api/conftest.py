@@ -13,7 +13,7 @@ import pytest
 
 from styx.api import serve, server
 from styx.api.backend import Backend
-from styx.config import Config, Server
+from styx.config import Config, Server, Webhooks
 from styx.core.ids import AttemptKey, TaskId
 from styx.engine.loop import Engine
 from styx.kit.lag import Lag
@@ -78,11 +78,13 @@ class Site:
 
 
 @asynccontextmanager
-async def running(database: Database, home: Path) -> AsyncIterator[Site]:
+async def running(
+    database: Database, home: Path, webhooks: Webhooks | None = None
+) -> AsyncIterator[Site]:
     logs = LogFiles(database, home / "logs")
     config = Config(home=str(home), server=Server(max_body_bytes=4 << 20, failed_auth_per_minute=0))
     async with engines.running(database, logs, retry_base_s=0.05) as engine:
-        behind = server.application(Backend(engine, database.query, logs))
+        behind = server.application(Backend(engine, database.query, logs, webhooks or Webhooks()))
         app = server.gate(behind, config, TOKEN, Lag(time.monotonic))
         async with serving(app) as (url, _):
             bearer = {"authorization": f"Bearer {TOKEN}"}

@@ -45,10 +45,13 @@ def test_secrets_are_masked(tmp_path: Path, output: str) -> None:
     env = {
         "STYX_TOKEN": "styx_s3cret",
         "DATABASE_URL": "postgres://me:s3cret@db:5432/styx?password=s3cret",
+        "STYX_WEBHOOK_SECRET": "whsec_s3cret",
     }
+    (tmp_path / "styx.toml").write_text('[webhooks]\nurls = ["https://example.org/s3cret"]\n')
     shown = styx(tmp_path, "config", "show", "-o", output, **env)
     assert "s3cret" not in shown
     assert "postgres://me:********@db:5432/styx" in shown
+    assert "https://example.org/********" in shown
 
 
 def test_a_file_by_flag(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_what_does_changes_it(other):
 
 def test_what_is_not_cached_has_no_key():
     assert key(job(a={})) == ""
-    assert form.check_task({"run": "x", "cache": True}).cache_key == PLAIN
+    assert form.check_alone({"run": "x", "cache": True}).tasks[0].cache_key == PLAIN
 
 
 def test_a_key_tells_what_its_task_needs():

@@ -20,24 +20,28 @@ def refused(check, document) -> dict[str, str]:
     return {error.path: error.message for error in caught.value.errors}
 
 
+def check_task(document: object) -> spec.TaskSpec:
+    return form.check_alone(document).tasks[0]
+
+
 def task(**given):
-    return form.check_task({"command": "true", **given})
+    return check_task({"command": "true", **given})
 
 
 # --- one task ---------------------------------------------------------------------------------------
 
 
 def test_the_smallest_task():
-    assert form.check_task({"command": "true"}) == spec.TaskSpec(name="true", argv=("true",))
+    assert check_task({"command": "true"}) == spec.TaskSpec(name="true", argv=("true",))
 
 
 def test_the_task_of_the_first_curl():
     document = {"name": "test", "command": "echo", "args": ["Hello"]}
-    assert form.check_task(document) == spec.TaskSpec(name="test", argv=("echo", "Hello"))
+    assert check_task(document) == spec.TaskSpec(name="test", argv=("echo", "Hello"))
 
 
 def test_every_field():
-    checked = form.check_task(
+    checked = check_task(
         {
             "name": "train.v1",
             "run": "set -e\n./train",
@@ -97,6 +101,7 @@ def test_every_field():
 
 def test_the_models_document_exactly_the_fields_that_are_read():
     assert set(model.TaskForm.__struct_fields__) == set(form.TASK)
+    assert set(model.OnForm.__struct_fields__) == {ending.value for ending in spec.Ending}
     assert set(model.ResourcesForm.__struct_fields__) == set(fields.RESOURCES)
     assert not set(fields.LATER) & (set(form.TASK) | set(fields.RESOURCES))
 
@@ -118,7 +123,7 @@ def test_null_is_not_given():
     ],
 )
 def test_the_default_name_comes_from_the_command(document, name):
-    assert form.check_task(document).name == name
+    assert check_task(document).name == name
 
 
 @pytest.mark.parametrize(
@@ -264,7 +269,7 @@ WRONG_TASKS = {
 @pytest.mark.parametrize("case", WRONG_TASKS)
 def test_a_wrong_task_is_told_where_and_what_would_be_right(case):
     given, path, words = WRONG_TASKS[case]
-    errors = refused(form.check_task, {"command": "true", **given})
+    errors = refused(check_task, {"command": "true", **given})
     assert list(errors) == [path]
     assert words in errors[path]
 
@@ -273,26 +278,26 @@ def test_a_wrong_task_is_told_where_and_what_would_be_right(case):
 @pytest.mark.parametrize("place", ["", "resources."])
 def test_what_comes_later_says_so(key, place):
     document = {"command": "true", **({"resources": {key: "x"}} if place else {key: "x"})}
-    errors = refused(form.check_task, document)
+    errors = refused(check_task, document)
     assert list(errors) == [place + key]
     assert "comes with a later version of Styx; until then" in errors[place + key]
 
 
 @pytest.mark.parametrize("document", [None, 1, "x", True, [], ["x"], 1.5])
 def test_a_task_is_an_object(document):
-    assert "an object with fields" in refused(form.check_task, document)[""]
+    assert "an object with fields" in refused(check_task, document)[""]
 
 
 def test_nothing_to_run():
-    assert "missing" in refused(form.check_task, {})["command"]
-    assert "missing" in refused(form.check_task, {"args": ["x"]})["command"]
-    assert "belong to `command`" in refused(form.check_task, {"run": "x", "args": ["y"]})["args"]
-    assert "a shell script" in refused(form.check_task, {"run": " \n"})["run"]
+    assert "missing" in refused(check_task, {})["command"]
+    assert "missing" in refused(check_task, {"args": ["x"]})["command"]
+    assert "belong to `command`" in refused(check_task, {"run": "x", "args": ["y"]})["args"]
+    assert "a shell script" in refused(check_task, {"run": " \n"})["run"]
 
 
 def test_all_errors_at_once():
     errors = refused(
-        form.check_task,
+        check_task,
         {"nmae": 1, "resources": {"cpus": "x", "gpu": 1}, "env": {"1": 1, "A": []}, "timeout": {}},
     )
     assert set(errors) == {
@@ -470,7 +475,7 @@ def assert_tells(error: InvalidSpec) -> None:
 @settings(max_examples=40, deadline=None)
 @given(document=task_documents | json_values)
 def test_no_task_raises_anything_but_invalid_spec(document):
-    checked, error = outcome(form.check_task, document)
+    checked, error = outcome(check_task, document)
     if error:
         assert_tells(error)
     else:

@@ -5,11 +5,16 @@ import json
 import pytest
 
 from styx.core import form
+from styx.core.spec import TaskSpec
 from styx.errors import InvalidSpec
 
 
+def check_task(document: object) -> TaskSpec:
+    return form.check_alone(document).tasks[0]
+
+
 def elements(**axes: object) -> list[dict[str, str]]:
-    spec = form.check_task({"command": "x", "matrix": axes})
+    spec = check_task({"command": "x", "matrix": axes})
     assert spec.matrix
     assert spec.array_count == len(spec.array_values)
     return [json.loads(value) for value in spec.array_values]
@@ -17,7 +22,7 @@ def elements(**axes: object) -> list[dict[str, str]]:
 
 def refused(axes: object, **more: object) -> dict[str, str]:
     with pytest.raises(InvalidSpec) as caught:
-        form.check_task({"command": "x", "matrix": axes, **more})
+        check_task({"command": "x", "matrix": axes, **more})
     return {error.path: error.message for error in caught.value.errors}
 
 
@@ -46,7 +51,7 @@ def test_combinations_one_by_one() -> None:
 
 
 def test_an_element_is_read_as_it_was_written() -> None:
-    spec = form.check_task({"command": "x", "matrix": {"a": ['"\n', "é"]}})
+    spec = check_task({"command": "x", "matrix": {"a": ['"\n', "é"]}})
     assert [spec.variables(value) for value in spec.array_values] == [{"a": '"\n'}, {"a": "é"}]
 
 

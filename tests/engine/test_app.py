@@ -90,6 +90,7 @@ def test_from_its_first_word_to_its_last(site: Site):
     assert found
     assert int(found[2], 16) == zlib.crc32(found[1].encode())
     assert private(site.home / "token")
+    assert private(site.home / "webhook-secret")
     assert private(site.home / "server.json")
 
     second = serve(site, "--port", "0")
@@ -108,6 +109,23 @@ def test_from_its_first_word_to_its_last(site: Site):
     assert not (site.home / "server.json").exists()
     assert (site.home / "token").read_text().strip() == token
     assert not [child for child in children if child.is_running()], "its Postgres is left"
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ('secret = "s3cret"', "whsec_"),
+        ('allow_hosts = ["10.0.0.0/99"]', "10.0.0.0/99"),
+        ('urls = ["https://127.0.0.1/s3cret"]', "no public address"),
+        ('urls = ["s3cret"]', "https://"),
+    ],
+)
+def test_webhooks_that_cannot_work_are_said_at_the_start(site: Site, setting: str, says: str):
+    (site.home / "test.toml").write_text(f"[webhooks]\n{setting}\n")
+    refused = serve(site, "--port", "0")
+    assert refused.returncode == 1
+    assert says in refused.stderr
+    assert "s3cret" not in refused.stderr
 
 
 def test_a_taken_port_is_said_at_once(site: Site):

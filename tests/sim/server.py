@@ -7,7 +7,7 @@ from typing import Any, Final, TypeVar, cast
 
 import msgspec
 
-from styx.config import Scheduler
+from styx.config import Scheduler, Webhooks
 from styx.engine import session
 from styx.engine.loop import Engine
 from styx.engine.replica import Replica
@@ -140,7 +140,9 @@ class Server:
                 if self.engine is None or self._line is None:
                     raise StoreUnavailable("this server does not lead")
                 backend = SimpleNamespace(
-                    engine=self.engine, query=_Query(self._line, self._tables)
+                    engine=self.engine,
+                    query=_Query(self._line, self._tables),
+                    webhooks=Webhooks(),
                 )
                 result = await request(backend)
             except StyxError as refused:

@@ -310,10 +310,9 @@ def _key(row: Any) -> Any:
 
 
 def _fixed(table: rows.Table, old: Any, new: Any) -> Any:
-    """What an update leaves as it was."""
-    kept = {
-        name: getattr(old, name) for name in table.fixed if getattr(old, name) != getattr(new, name)
-    }
+    """What an update leaves as it was. A column that is no field (`untold`) follows from one."""
+    fixed = set(table.fixed) & set(old.__struct_fields__)
+    kept = {name: getattr(old, name) for name in fixed if getattr(old, name) != getattr(new, name)}
     return msgspec.structs.replace(new, **kept) if kept else new
 
 

@@ -180,8 +180,8 @@ class AsyncCalls:
 
     # --- jobs -------------------------------------------------------------------------------------
 
-    async def job(self, job_id: str) -> wire.JobView:
-        return await self._read(wire.JobView, f"/jobs/{_segment(job_id)}")
+    async def job(self, job_id: str) -> wire.JobDetail:
+        return await self._read(wire.JobDetail, f"/jobs/{_segment(job_id)}")
 
     def jobs(
         self, *, limit: int | None = None, **filters: str | None

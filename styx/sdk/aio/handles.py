@@ -82,7 +82,7 @@ class AsyncJobHandle:
     async def status(self) -> str:
         return (await self.detail()).status
 
-    async def detail(self) -> wire.JobView:
+    async def detail(self) -> wire.JobDetail:
         return await self._styx.job(self.id)
 
     async def cancel(self, *, force: bool = False) -> wire.CancelAccepted:
