@@ -1,4 +1,5 @@
-"""The document of a task file → the body of `POST /api/v1/jobs`.
+"""The document of a task file → the body of `POST /api/v1/jobs`, or, with `schedule`, of
+`PUT /api/v1/schedules/NAME`.
 
 One file is one job. Without `tasks` its keys are one task; with `tasks`, what is not the job's own is a
 default of every task.
@@ -7,13 +8,14 @@ default of every task.
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple, cast
 
-from styx.core import fields, form, model
-from styx.core.fields import Field
+from styx.core import fields, form, model, schedule
+from styx.core.fields import SCHEDULE, Field
+from styx.core.schedule import Schedule
 from styx.core.spec import JobSpec
 from styx.errors import FieldError, InvalidSpec
 from styx.file.document import Document, refusal
 
-OF_A_JOB: Final = frozenset(model.JobForm.__struct_fields__)
+OF_A_JOB: Final = frozenset(model.ScheduledJobForm.__struct_fields__)
 OF_A_TASK: Final = frozenset(model.TaskForm.__struct_fields__)
 SCHEMA: Final = "$schema"  # a file of JSON names its schema so, for the editor
 NO_DEFAULT: Final = frozenset({"needs"})  # a task that all others need cannot need itself
@@ -36,10 +38,28 @@ class Job(NamedTuple):
     body: dict[str, Any]
     find: Callable[[str], tuple[Document, str]]
 
+    @property
+    def is_scheduled(self) -> bool:
+        return SCHEDULE in self.body
+
+    @property
+    def schedule(self) -> Schedule | None:
+        """Of a body that was checked."""
+        return schedule.read(self.body[SCHEDULE]) if self.is_scheduled else None
+
+    def at_once(self) -> "Job":
+        """The same without its schedule."""
+        body = {key: value for key, value in self.body.items() if key != SCHEDULE}
+        return self._replace(body=body)
+
     def check(self) -> JobSpec:
         """Without a server. Raises: InvalidSpec, with line and column."""
         try:
-            return form.check_job(self.body)
+            return (
+                form.check_scheduled(self.body).job
+                if self.is_scheduled
+                else form.check_job(self.body)
+            )
         except InvalidSpec as error:
             raise self.refused(error) from error
 
@@ -55,7 +75,12 @@ def of(document: Document, *, env: Mapping[str, str] | None = None) -> Job:
     if "tasks" in written:
         body = _with_defaults(document, written)
     else:
-        body = {"name": written.get("name"), "tasks": [dict(written)]}
+        task = {key: value for key, value in written.items() if key != SCHEDULE}
+        body = {"name": written.get("name"), "tasks": [task]}
+    if written.get(SCHEDULE) is None:
+        body.pop(SCHEDULE, None)
+    else:
+        body[SCHEDULE] = written[SCHEDULE]
     for task in _each(body["tasks"]) if env else ():
         given: object = task.get("env") or {}
         if isinstance(given, dict):
