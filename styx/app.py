@@ -31,8 +31,10 @@ from styx.api.asgi import Application, Receive, Scope, Send
 from styx.api.backend import Backend
 from styx.api.follower import Follower
 from styx.config import Config
-from styx.engine.loop import utc_now
+from styx.engine.loop import Engine, utc_now
+from styx.engine.ports import Store
 from styx.engine.replica import Replica
+from styx.engine.schedules import Schedules
 from styx.engine.spans import OFF, Spans
 from styx.errors import SetupError, StyxError
 from styx.kit import console, cycles, parent, supervise
@@ -42,6 +44,7 @@ from styx.sdk import address
 from styx.store.election import Election
 from styx.store.embedded import EmbeddedPostgres, HomeLock
 from styx.store.postgres import Pools
+from styx.store.schedules import ScheduleRows
 
 if TYPE_CHECKING:
     from styx.api import otlp
@@ -160,6 +163,7 @@ class Site:
             monotonic=boot_s,  # a lease runs out while the machine is suspended, too
             jitter=random.random,
             tracer=spans if self._exporter else OFF,
+            schedules=self._schedules,
             on_change=self._turn,
         )
         self._follower: Application = Follower(self.replica, token, Alone(pools, config))
@@ -182,12 +186,17 @@ class Site:
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._app(scope, receive, send)
 
+    def _schedules(self, engine: Engine, _: Store) -> Schedules:
+        assert self._election.opened is not None, "the engine's own"
+        return Schedules(engine, ScheduleRows(self._election.opened[0]), clock=utc_now)
+
     def _turn(self) -> None:
         """Another leads now, or we do: whoever follows or waits asks anew."""
         engine, opened = self.replica.engine, self._election.opened
-        if engine is not None and opened is not None:
+        schedules = self.replica.schedules
+        if engine is not None and opened is not None and schedules is not None:
             database, logs = opened
-            self._app = server.application(Backend(engine, database.query, logs))
+            self._app = server.application(Backend(engine, database.query, logs, schedules))
         else:
             self._app = self._follower
         self.gate.close()

@@ -14,6 +14,7 @@ from styx.api.backend import Backend
 from styx.api.route import Call
 from styx.core import event
 from styx.core.ids import JobId, TaskId
+from styx.core.schedule import KEY
 from styx.core.spec import JobSpec
 from styx.errors import Conflict, WriteRefused
 from styx.kit import traceparent, uuid7
@@ -74,6 +75,10 @@ def key_of(call: Call, body: bytes) -> Key:
         return Key("", "")
     if len(text) > KEY_LENGTH or not (text.isascii() and text.isprintable()):
         raise problems.HttpRefusal(f"Idempotency-Key is at most {KEY_LENGTH} printable characters")
+    if text.startswith(KEY):
+        raise problems.HttpRefusal(
+            f"Idempotency-Keys that begin with {KEY!r} are the schedules' own"
+        )
     # The path too: the same body means another thing elsewhere.
     path: str = call.scope["path"]
     return Key(text, hashlib.sha256(path.encode() + b"\0" + body).hexdigest())

@@ -15,10 +15,12 @@ from styx.api import serve, server
 from styx.api.backend import Backend
 from styx.config import Config, Server
 from styx.core.ids import AttemptKey, TaskId
-from styx.engine.loop import Engine
+from styx.engine.loop import Engine, utc_now
+from styx.engine.schedules import Schedules
 from styx.kit.lag import Lag
 from styx.store.logs import LogFiles
 from styx.store.postgres import Database
+from styx.store.schedules import ScheduleRows
 from styx.wire import agent as wire
 from tests.support import engines, peer
 from tests.support.peer import Peer
@@ -82,7 +84,8 @@ async def running(database: Database, home: Path) -> AsyncIterator[Site]:
     logs = LogFiles(database, home / "logs")
     config = Config(home=str(home), server=Server(max_body_bytes=4 << 20, failed_auth_per_minute=0))
     async with engines.running(database, logs, retry_base_s=0.05) as engine:
-        behind = server.application(Backend(engine, database.query, logs))
+        schedules = Schedules(engine, ScheduleRows(database), clock=utc_now)
+        behind = server.application(Backend(engine, database.query, logs, schedules))
         app = server.gate(behind, config, TOKEN, Lag(time.monotonic))
         async with serving(app) as (url, _):
             bearer = {"authorization": f"Bearer {TOKEN}"}
