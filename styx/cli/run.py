@@ -75,8 +75,9 @@ def _file(path: str, *, detached: bool, key: str | None, given: dict[str, Any]) 
     submit = group.get_command(context, "submit")
     assert submit is not None, "`submit` is one, too"
     follow_tasks = not detached
+    # `run` is now: of a file with a schedule, one job.
     return context.invoke(
-        submit, file=path, follow_tasks=follow_tasks, idempotency_key=key, env=env
+        submit, file=path, follow_tasks=follow_tasks, idempotency_key=key, env=env, once=True
     )
 
 

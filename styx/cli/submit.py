@@ -2,7 +2,7 @@
 
 import click
 
-from styx.cli import exits, files, follow, local, options, render, session, talk
+from styx.cli import exits, files, follow, local, options, render, schedules, session, talk
 from styx.errors import InvalidSpec
 from styx.file.job import Job
 from styx.sdk.client import Styx
@@ -15,6 +15,7 @@ from styx.wire import http as wire
 @click.option("--follow", "follow_tasks", is_flag=True, help="Also print what its tasks print.")
 @click.option("--idempotency-key", help="Submitting the same key again gives the same job.")
 @click.option("-e", "--env", type=options.PAIR, multiple=True, help="A variable of every task.")
+@click.option("--once", is_flag=True, help="Submit it now, and leave its schedule out.")
 @options.sky
 @options.output
 def submit(
@@ -23,19 +24,25 @@ def submit(
     follow_tasks: bool,
     idempotency_key: str | None,
     env: tuple[tuple[str, str], ...],
+    once: bool,
     sky: bool,
     output: str,
 ) -> int:
     """Submit FILE (YAML, TOML or JSON; - is standard input) and print the job's id.
 
-    A file holds one task, or a job with `tasks`; docs/task-files.md has every field.
+    A file holds one task, or a job with `tasks`; docs/task-files.md has every field. One with `schedule`
+    creates or replaces the schedule of its name, which is printed with its next due times.
     """
     loaded = files.load(file, env=dict(env), sky=sky)
     if loaded.sky:  # its scripts run otherwise than ours
         talk.say(f"{file} is read as a file of SkyPilot's")
     session.warn(loaded.warnings)
+    if loaded.job.is_scheduled and not once:
+        if wait or follow_tasks or idempotency_key:
+            raise click.UsageError("a schedule makes its jobs later: give --once for one now")
+        return _schedule(loaded.job, output)
     with local.connect_or_start() as styx:
-        job = _submit(styx, loaded.job, idempotency_key or "")
+        job = _submit(styx, loaded.job.at_once(), idempotency_key or "")
         session.warn(job.warnings)
         if follow_tasks:
             return follow.job(styx, job.job_id)
@@ -47,6 +54,25 @@ def submit(
             return exits.FINE
         styx.wait_job(job.job_id)
         return follow.exit_of_job(styx, job.job_id)
+
+
+def _schedule(given: Job, output: str) -> int:
+    name = given.check().name
+    with local.connect_or_start() as styx:
+        if session.is_local(styx):
+            files.stand_here(given.body)
+        try:
+            found = styx.put_schedule(name, given.body)
+        except InvalidSpec as error:
+            raise given.refused(error) from error
+    if output in {"table", "wide"}:
+        for line in schedules.put_lines(found):
+            render.line(line)
+    elif output == "name":
+        render.line(found.name)
+    else:
+        render.value(found, output)
+    return exits.FINE
 
 
 def _submit(styx: Styx, given: Job, key: str) -> wire.JobSubmitted:
