@@ -52,6 +52,7 @@ class Site:
     engine: Engine
     logs: LogFiles
     database: Database
+    schedules: Schedules  # whoever wants due times runs it
 
     async def get(self, path: str, **params: Any) -> Any:
         answer = await self.http.get(f"/api/v1{path}", params=params)
@@ -90,7 +91,7 @@ async def running(database: Database, home: Path) -> AsyncIterator[Site]:
         async with serving(app) as (url, _):
             bearer = {"authorization": f"Bearer {TOKEN}"}
             async with httpx.AsyncClient(base_url=url, headers=bearer, timeout=30) as client:
-                yield Site(url, client, engine, logs, database)
+                yield Site(url, client, engine, logs, database, schedules)
     logs.close()
 
 
