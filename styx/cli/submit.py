@@ -1,8 +1,11 @@
 """`styx submit`: a file of tasks."""
 
+from datetime import UTC, datetime
+
 import click
 
 from styx.cli import exits, files, follow, local, options, render, schedules, session, talk
+from styx.core.schedule import stamp
 from styx.errors import InvalidSpec
 from styx.file.job import Job
 from styx.sdk.client import Styx
@@ -42,7 +45,7 @@ def submit(
             raise click.UsageError("a schedule makes its jobs later: give --once for one now")
         return _schedule(loaded.job, output)
     with local.connect_or_start() as styx:
-        job = _submit(styx, loaded.job.at_once(), idempotency_key or "")
+        job = _submit(styx, loaded.job.at_once(stamp(datetime.now(UTC))), idempotency_key or "")
         session.warn(job.warnings)
         if follow_tasks:
             return follow.job(styx, job.job_id)

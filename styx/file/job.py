@@ -47,9 +47,12 @@ class Job(NamedTuple):
         """Of a body that was checked."""
         return schedule.read(self.body[SCHEDULE]) if self.is_scheduled else None
 
-    def at_once(self) -> "Job":
-        """The same without its schedule."""
+    def at_once(self, moment: str) -> "Job":
+        """The same without its schedule, as if it were due then; one without a schedule is as it is."""
+        if not self.is_scheduled:
+            return self
         body = {key: value for key, value in self.body.items() if key != SCHEDULE}
+        _set(body["tasks"], {schedule.DUE_VARIABLE: moment})
         return self._replace(body=body)
 
     def check(self) -> JobSpec:
@@ -81,10 +84,8 @@ def of(document: Document, *, env: Mapping[str, str] | None = None) -> Job:
         body.pop(SCHEDULE, None)
     else:
         body[SCHEDULE] = written[SCHEDULE]
-    for task in _each(body["tasks"]) if env else ():
-        given: object = task.get("env") or {}
-        if isinstance(given, dict):
-            task["env"] = {**cast("dict[str, Any]", given), **(env or {})}
+    if env:
+        _set(body["tasks"], env)
 
     def find(path: str) -> tuple[Document, str]:
         return document, _written_at(document, path)
@@ -164,6 +165,13 @@ def _each(tasks: object) -> Iterable[dict[str, Any]]:
     for task in cast("list[object]", tasks) if isinstance(tasks, list) else ():
         if isinstance(task, dict):
             yield cast("dict[str, Any]", task)
+
+
+def _set(tasks: object, env: Mapping[str, str]) -> None:
+    for task in _each(tasks):
+        given: object = task.get("env") or {}
+        if isinstance(given, dict):
+            task["env"] = {**cast("dict[str, Any]", given), **env}
 
 
 def _names(tasks: object) -> Iterable[object]:

@@ -126,9 +126,13 @@ def test_a_schedule_stands_at_the_top_of_either_kind_of_file() -> None:
         assert found.is_scheduled
         assert found.check().name == "x"
         assert found.schedule == Schedule("@daily")
-        assert not found.at_once().is_scheduled
-        assert found.at_once().check().name == "x"
-    assert not of("name: x\nrun: make\nschedule: null\n").is_scheduled
+        now = found.at_once("2026-12-01T12:00:00Z")
+        assert not now.is_scheduled
+        assert now.check().name == "x"
+        assert now.check().tasks[0].env == {"STYX_SCHEDULED_AT": "2026-12-01T12:00:00Z"}
+    none = of("name: x\nrun: make\nschedule: null\n")
+    assert not none.is_scheduled
+    assert none.at_once("2026-12-01T12:00:00Z").check().tasks[0].env == {}
 
 
 @pytest.mark.parametrize(
