@@ -91,8 +91,8 @@ class LogStore(Protocol):
 class ScheduleStore(Protocol):
     """Every method raises StoreUnavailable; those that write, StaleWrite (another server leads)."""
 
-    async def earliest(self) -> ScheduleRow | None:
-        """The one that is due first, of those not paused."""
+    async def earliest(self, most: int) -> list[ScheduleRow]:
+        """Those that are due first, of all that are not paused, the first first."""
         ...
 
     async def find(self, project: str, name: str) -> ScheduleRow | None: ...

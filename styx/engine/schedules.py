@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 import structlog
 
-from styx.core import event, form
+from styx.core import event, fields, form
 from styx.core.audit import Entry
 from styx.core.ids import JobId, TaskId
 from styx.core.schedule import DUE_VARIABLE, KEY, LABEL, Overlap, Schedule, stamp
@@ -29,6 +29,8 @@ from styx.kit import uuid7
 LOOK_S: Final = 5.0  # how soon a step of the clock is seen
 LEAST_S: Final = 0.001
 RETRY_S: Final = 1.0
+ROUND: Final = 50  # schedules
+PART: Final = 25  # due times of one of them
 LARGE: Final = 64 << 10  # characters of a document; more is checked by a thread
 PROJECT: Final = "default"
 MISSED: Final = "missed: no server ran"
@@ -50,23 +52,24 @@ class Schedules:
 
     async def run(self) -> None:
         """Raises: StaleWrite (deposed)."""
+        waits = False
         while True:
             self._changed.clear()
             try:
-                row = await self._rows.earliest()
-                if row is None or row.due_at is None:
-                    await self._changed.wait()
-                elif await self._until(row.due_at):
-                    await self._settle(row, row.due_at)
+                await self._round()
+                waits = False
             except (StoreUnavailable, LimitReached) as error:
-                log.warning("schedules wait", error=error.message)
+                if not waits:
+                    log.warning("schedules wait", error=error.message)
+                waits = True
                 await asyncio.sleep(RETRY_S)
 
     # --- what people ask for ----------------------------------------------------------------------
 
     async def find(self, name: str) -> ScheduleRow:
         """Raises: NotFound, StoreUnavailable."""
-        row = await self._rows.find(PROJECT, name)
+        known = fields.NAME.fullmatch(name)  # nothing else has a row, nor may it reach the database
+        row = await self._rows.find(PROJECT, name) if known else None
         if row is None:
             raise NotFound(f"there is no schedule {name[:128]!r}", hint="see: styx schedules")
         return row
@@ -152,6 +155,16 @@ class Schedules:
 
     # --- due times --------------------------------------------------------------------------------
 
+    async def _round(self) -> None:
+        """Wait until some are due, and settle a part of each: who has much to make up for lets others in."""
+        rows = await self._rows.earliest(ROUND)
+        if not rows:
+            await self._changed.wait()
+        elif (first := rows[0].due_at) and await self._until(first):
+            for row in rows:
+                if row.due_at and row.due_at <= self._clock():
+                    await self._settle(row, row.due_at)
+
     async def _until(self, due: datetime) -> bool:
         """False: something has changed before."""
         while (left_s := (due - self._clock()).total_seconds()) > 0:
@@ -164,10 +177,11 @@ class Schedules:
         return True
 
     async def _settle(self, row: ScheduleRow, due: datetime) -> None:
-        """All that is due of it by now; nothing, once it was changed."""
+        """What is due of it by now, or a part; nothing, once it was changed."""
         now = self._clock()
         times, passed = row.schedule.settle(due, now)
-        following = row.schedule.after(now)
+        following = times[PART] if len(times) > PART else row.schedule.after(now)
+        times = times[:PART]
         if passed:
             left_out = {"passed_at": passed, "passed_why": MISSED}
             row = _next(row, due_at=times[0] if times else following, **left_out)

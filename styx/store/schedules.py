@@ -70,12 +70,12 @@ class ScheduleRows:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def earliest(self) -> ScheduleRow | None:
-        found = await self._fetch(
+    async def earliest(self, most: int) -> list[ScheduleRow]:
+        return await self._fetch(
             f"SELECT {_NAMES} FROM schedules WHERE NOT paused AND due_at IS NOT NULL"
-            " ORDER BY due_at, id LIMIT 1"
+            " ORDER BY due_at, id LIMIT $1",
+            most,
         )
-        return found[0] if found else None
 
     async def find(self, project: str, name: str) -> ScheduleRow | None:
         found = await self._fetch(

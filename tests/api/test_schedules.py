@@ -48,7 +48,8 @@ async def test_put_look_and_delete(site: Site):
     gone = await site.http.delete(f"{PATH}/nightly")
     assert (gone.status_code, gone.json()["name"]) == (200, "nightly")
     assert await site.get("/schedules") == []
-    await site.refused(404, "GET", f"{PATH}/nightly")
+    for name in ("nightly", "%00", "a%2Fb", "ö"):
+        await site.refused(404, "GET", f"{PATH}/{name}")
     await site.refused(404, "DELETE", f"{PATH}/nightly")
 
 
@@ -192,6 +193,18 @@ async def test_what_was_missed_is_as_its_policy_says(site: Site, day: Day):
         assert shown["passed_why"] == "missed: no server ran"
     await at(site, day, NOON + 50 * MINUTE)
     assert await times(site, "skip") == ["12:50"]
+
+
+async def test_who_has_much_to_make_up_for_lets_others_in(site: Site, day: Day):
+    await put(site, named("much", missed="all"))
+    await put(site, named("skip", missed="skip"))
+    await at(site, day, NOON + 100 * MINUTE)
+    found = await site.get("/jobs", limit=1_000)
+    assert len(found) == 101
+    order = [job["name"] for job in reversed(found)]
+    assert order.index("skip") <= 2 * schedules.PART
+    made = [job["labels"]["styx.schedule"] for job in found]
+    assert made.count("much") == 100
 
 
 async def test_overlap(site: Site, day: Day):

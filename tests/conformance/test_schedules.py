@@ -117,13 +117,14 @@ async def test_what_is_not_at_the_version_before_is_left_alone(kept: Kept):
 
 
 async def test_the_earliest_is_due_first(kept: Kept):
-    assert await kept.rows.earliest() is None
+    assert await kept.rows.earliest(5) == []
     late, soon = row("late", due_at=made.later(90)), row("soon", due_at=made.later(30))
     for one in (late, soon, row("paused", paused=True), row("never", due_at=None)):
         assert await kept.rows.put(one)
-    assert await kept.rows.earliest() == soon
+    assert await kept.rows.earliest(5) == [soon, late]
+    assert await kept.rows.earliest(1) == [soon]
     assert await kept.rows.put(following(soon, due_at=made.later(120)))
-    assert await kept.rows.earliest() == late
+    assert [one.name for one in await kept.rows.earliest(5)] == ["late", "soon"]
 
 
 async def test_pages_are_by_id_and_light(kept: Kept):

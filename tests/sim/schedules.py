@@ -43,10 +43,10 @@ class MemorySchedules:
         self._store = store
         self._rows = store.tables.schedules
 
-    async def earliest(self) -> ScheduleRow | None:
-        def look() -> ScheduleRow | None:
+    async def earliest(self, most: int) -> list[ScheduleRow]:
+        def look() -> list[ScheduleRow]:
             due = [row for row in self._rows.values() if row.due_at and not row.paused]
-            return min(due, key=lambda row: (row.due_at, row.id), default=None)
+            return sorted(due, key=lambda row: (row.due_at, row.id))[:most]
 
         return await self._store.line.call(look)
 
