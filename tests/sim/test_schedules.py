@@ -5,15 +5,10 @@ from unittest import mock
 import pytest
 
 from styx.engine.schedules import Schedules
-from tests.sim import schedules, trial
+from tests.sim import schedules
 from tests.sim.schedules import HOURS, KILLS, MINUTE
 
 SEEDS = range(4)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _quiet():
-    trial.quiet()
 
 
 @pytest.mark.parametrize("seed", SEEDS)
