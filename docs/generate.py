@@ -88,8 +88,16 @@ def filled(page: str, sections: Mapping[str, str]) -> str:
 
 def task_files() -> str:
     shapes = schema.schema()["$defs"]
-    names = {"task": "TaskForm", "resources": "ResourcesForm", "job": "JobForm"}
-    own = {"job": frozenset(model.JobForm.__struct_fields__)}
+    names = {
+        "task": "TaskForm",
+        "resources": "ResourcesForm",
+        "job": "JobForm",
+        "schedule": "ScheduleForm",
+    }
+    own = {
+        "task": frozenset(model.TaskForm.__struct_fields__),
+        "job": frozenset(model.ScheduledJobForm.__struct_fields__),
+    }
     return filled(
         "task-files.md",
         {

@@ -24,15 +24,17 @@ import structlog
 import uvloop
 
 from styx import __version__
-from styx.api import peer, server
+from styx.api import peer, server, submit
 from styx.api import serve as http
 from styx.api.alone import Alone
 from styx.api.asgi import Application, Receive, Scope, Send
 from styx.api.backend import Backend
 from styx.api.follower import Follower
 from styx.config import Config
-from styx.engine.loop import utc_now
+from styx.engine.loop import Engine, utc_now
+from styx.engine.ports import Store
 from styx.engine.replica import Replica
+from styx.engine.schedules import Schedules
 from styx.engine.spans import OFF, Spans
 from styx.errors import SetupError, StyxError
 from styx.hooks import signing
@@ -46,6 +48,7 @@ from styx.store.election import Election
 from styx.store.embedded import EmbeddedPostgres, HomeLock
 from styx.store.notices import Notices
 from styx.store.postgres import Pools
+from styx.store.schedules import ScheduleRows
 
 if TYPE_CHECKING:
     from styx.api import otlp
@@ -170,6 +173,7 @@ class Site:
             monotonic=boot_s,  # a lease runs out while the machine is suspended, too
             jitter=random.random,
             tracer=spans if self._exporter else OFF,
+            schedules=self._schedules,
             on_change=self._turn,
         )
         self._follower: Application = Follower(self.replica, token, Alone(pools, config))
@@ -193,15 +197,22 @@ class Site:
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._app(scope, receive, send)
 
+    def _schedules(self, engine: Engine, _: Store) -> Schedules:
+        assert self._election.opened is not None, "the engine's own"
+        rows = ScheduleRows(self._election.opened[0])
+        told = partial(submit.told, self._config.webhooks)
+        return Schedules(engine, rows, clock=utc_now, told=told)
+
     def _turn(self) -> None:
         """Another leads now, or we do: whoever follows or waits asks anew."""
         engine, opened = self.replica.engine, self._election.opened
+        schedules = self.replica.schedules
         if self._notifying is not None:
             self._notifying.cancel()
             self._notifying = None
-        if engine is not None and opened is not None:
+        if engine is not None and opened is not None and schedules is not None:
             database, logs = opened
-            backend = Backend(engine, database.query, logs, self._config.webhooks)
+            backend = Backend(engine, database.query, logs, schedules, self._config.webhooks)
             self._app = server.application(backend)
             notifier = Notifier(Notices(database), database.query, engine.feed, self._told)
             assert self._group is not None, "it was begun before anybody led"

@@ -11,9 +11,11 @@ from styx.config import Config
 from styx.core.world import World
 from styx.engine.lease import Lease
 from styx.engine.loop import Engine, utc_now
+from styx.engine.schedules import Schedules
 from styx.store.exchange import LiveRows
 from styx.store.logs import LogFiles
 from styx.store.postgres import Database, Pools
+from styx.store.schedules import ScheduleRows
 
 
 class Alone:
@@ -49,4 +51,7 @@ class Alone:
 
     @cached_property
     def _app(self) -> Application:
-        return server.application(Backend(self._engine, self._database.query, self._logs))
+        schedules = Schedules(self._engine, ScheduleRows(self._database), clock=utc_now)
+        return server.application(
+            Backend(self._engine, self._database.query, self._logs, schedules)
+        )

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from styx.config import Webhooks
 from styx.core.policy import Policy
 from styx.engine.loop import Engine
+from styx.engine.schedules import Schedules
 from styx.kit.reach import Reach
 from styx.store.logs import LogFiles
 from styx.store.query import Query
@@ -15,6 +16,7 @@ class Backend:
     engine: Engine
     query: Query
     logs: LogFiles
+    schedules: Schedules
     webhooks: Webhooks = field(default_factory=Webhooks)
 
     @property

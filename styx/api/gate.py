@@ -49,7 +49,7 @@ _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _NOSNIFF: Final = (b"x-content-type-options", b"nosniff")
 _EXPOSED: Final = b"X-Request-Id, Link, Retry-After, ETag"
 _PREFLIGHT: Final[Headers] = [
-    (b"access-control-allow-methods", b"GET, HEAD, POST, DELETE"),
+    (b"access-control-allow-methods", b"GET, HEAD, POST, PUT, DELETE"),
     (
         b"access-control-allow-headers",
         b"authorization, content-type, idempotency-key, last-event-id, x-request-id, traceparent",

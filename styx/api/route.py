@@ -111,6 +111,14 @@ def post(path: str, operation_id: str, answer: Any, **more: Any) -> Callable[[H]
     return _declared(Route("POST", path, operation_id, answer, **more))
 
 
+def put(path: str, operation_id: str, answer: Any, **more: Any) -> Callable[[H], H]:
+    return _declared(Route("PUT", path, operation_id, answer, **more))
+
+
+def delete(path: str, operation_id: str, answer: Any, **more: Any) -> Callable[[H], H]:
+    return _declared(Route("DELETE", path, operation_id, answer, **more))
+
+
 def of(part: object) -> Iterator[tuple[Route, Handler]]:
     """The routes that the methods of an object were declared to handle, in their order."""
     for name, method in vars(type(part)).items():

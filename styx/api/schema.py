@@ -28,6 +28,10 @@ code{padding:.1em .3em}pre{padding:.6em .8em;overflow:auto}h2{margin-top:2.5rem}
 table{border-collapse:collapse}td,th{text-align:left;padding:.2em 1em .2em 0;vertical-align:top}
 article{border-top:1px solid #8884;padding:.4rem 0}:root{color-scheme:light dark}
 """
+_IN_PATHS: Final = {
+    "id": "An id, a unique prefix of one, a name (the newest), or `last`",
+    "name": "The whole name",
+}
 _PAGE_HEADERS: Final = {
     "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
 }
@@ -159,10 +163,11 @@ def _responses(taken: Route, schemas: dict[Any, dict[str, Any]]) -> dict[str, An
 
 
 def _path_parameters(taken: Route) -> list[dict[str, Any]]:
-    if "{id}" not in taken.path:
-        return []
-    said = "An id, a unique prefix of one, a name (the newest), or `last`"
-    return [_parameter("id", "path", {"type": "string"}, said, required=True)]
+    return [
+        _parameter(name, "path", {"type": "string"}, said, required=True)
+        for name, said in _IN_PATHS.items()
+        if f"{{{name}}}" in taken.path
+    ]
 
 
 def _query_parameters(model: dict[str, Any]) -> list[dict[str, Any]]:

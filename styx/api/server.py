@@ -24,6 +24,7 @@ from styx.api.jobs import Jobs
 from styx.api.logs import Logs
 from styx.api.metrics import Metrics
 from styx.api.route import Call, Handler, Route
+from styx.api.schedules import Schedules
 from styx.api.schema import Schema
 from styx.api.sockets import STREAM_PATH, AgentSocket, StreamSocket
 from styx.api.tasks import Tasks
@@ -41,6 +42,7 @@ def application(backend: Backend) -> Application:
         Health(backend),
         Tasks(backend),
         Jobs(backend),
+        Schedules(backend),
         Agents(backend),
         Logs(backend),
         Events(backend),
@@ -72,7 +74,7 @@ def gate(app: Application, config: Config, token: str, lag: Lag) -> Gate:
 def _handlers(routes: Sequence[tuple[Route, Handler]]) -> list[HTTPRouteHandler]:
     return [
         HTTPRouteHandler(
-            taken.path.replace("{id}", "{id:str}"),
+            taken.path.replace("}", ":str}"),
             http_method=cast("Any", taken.method),
             status_code=taken.status,
             media_type=taken.media_types[0],

@@ -14,8 +14,10 @@ import msgspec
 from styx.api import document, problems, route, taking
 from styx.api.backend import Backend
 from styx.api.route import Call
+from styx.config import Webhooks
 from styx.core import event
 from styx.core.ids import JobId, TaskId
+from styx.core.schedule import KEY
 from styx.core.spec import Ending, Hook, JobSpec
 from styx.errors import Conflict, FieldError, InvalidSpec, WriteRefused
 from styx.kit import traceparent, uuid7
@@ -76,6 +78,10 @@ def key_of(call: Call, body: bytes) -> Key:
         return Key("", "")
     if len(text) > KEY_LENGTH or not (text.isascii() and text.isprintable()):
         raise problems.HttpRefusal(f"Idempotency-Key is at most {KEY_LENGTH} printable characters")
+    if text.startswith(KEY):
+        raise problems.HttpRefusal(
+            f"Idempotency-Keys that begin with {KEY!r} are the schedules' own"
+        )
     # The path too: the same body means another thing elsewhere.
     path: str = call.scope["path"]
     return Key(text, hashlib.sha256(path.encode() + b"\0" + body).hexdigest())
@@ -116,7 +122,9 @@ async def submit(
 
     Raises: StoreUnavailable (outcome unknown: repeat with the key), LimitReached, Conflict, InvalidSpec.
     """
-    spec = _notifying(backend, spec, judged=bool(retry_of))
+    if not retry_of:
+        judge_hooks(backend, spec)
+    spec = told(backend.webhooks, spec)
     ids = [TaskId(task_id) for task_id in uuid7.many(spec.width)]
     submitted = event.JobSubmitted(
         job_id=JobId(uuid7.new()),
@@ -153,17 +161,21 @@ async def submit(
     return Made(answer.job_id, groups, list(answer.warnings))
 
 
-def _notifying(backend: Backend, spec: JobSpec, *, judged: bool) -> JobSpec:
-    """With who is configured beside who is named. Raises: InvalidSpec, for who may never be reached."""
+def judge_hooks(backend: Backend, spec: JobSpec) -> None:
+    """Raises: InvalidSpec, for who may never be told of its end."""
     wrong = [
         FieldError(f"on.{hook.on}", why)
-        for hook in (() if judged else spec.notify)
+        for hook in spec.notify
         if (why := backend.reach.hinders_url(hook.url))
     ]
     if wrong:
         hint = "webhooks.allow_hosts names the hosts and networks that may be reached all the same"
         raise InvalidSpec(f"{wrong[0].path}: {wrong[0].message}", *wrong, hint=hint)
-    if not backend.webhooks.urls:
+
+
+def told(webhooks: Webhooks, spec: JobSpec) -> JobSpec:
+    """With who is configured to be told of its end, beside whom it names itself."""
+    if not webhooks.urls:
         return spec
     return msgspec.structs.replace(spec, notify=(*spec.notify, Hook(Ending.DONE)))
 

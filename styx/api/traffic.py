@@ -8,7 +8,7 @@ from styx.kit.tally import Spread
 OTHER: Final = "other"  # no route of ours, or refused before it was known
 FORWARDED: Final = "forwarded"  # to the leader, whose own counts name the route
 ANSWER_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30)
-METHODS: Final = frozenset({"GET", "HEAD", "POST", "DELETE", "OPTIONS"})
+METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"})
 
 
 class Traffic:

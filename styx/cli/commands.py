@@ -15,6 +15,10 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "wait": ("styx.cli.tasks:wait", "Wait for tasks or jobs, exit with their code"),
         "cancel": ("styx.cli.tasks:cancel", "Cancel tasks or jobs"),
         "retry": ("styx.cli.tasks:retry", "Run a finished task or job again"),
+        "schedules": (
+            "styx.cli.schedules:schedules",
+            "Jobs that run again and again: list, pause, run",
+        ),
     },
     "Look": {
         "status": ("styx.cli.lists:status", "What runs, what waits, what failed"),

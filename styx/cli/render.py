@@ -40,6 +40,9 @@ _SHAPES: Final = {
     "draining": ("○", "cyan"),
     "disconnected": ("■", "red"),
     "gone": ("✗", "bright_black"),
+    "active": ("●", "green"),
+    "paused": ("○", "yellow"),
+    "over": ("✗", "bright_black"),
 }
 _PLAIN: Final = str.maketrans("○●✓■✗–·…×", "o*+#x--.x")  # for a terminal that is not UTF-8
 

@@ -90,7 +90,8 @@ def _file(path: str, given: dict[str, Any], **how: Any) -> int:
     assert isinstance(group, click.Group), "`run` is a sub-command"
     submit = group.get_command(context, "submit")
     assert submit is not None, "`submit` is one, too"
-    return context.invoke(submit, file=path, env=env, **how)
+    # `run` is now: of a file with a schedule, one job.
+    return context.invoke(submit, file=path, env=env, once=True, **how)
 
 
 def _document(command: tuple[str, ...], given: dict[str, Any], *, here: bool) -> dict[str, Any]:

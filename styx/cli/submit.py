@@ -2,10 +2,12 @@
 
 import contextlib
 from collections.abc import Generator
+from datetime import UTC, datetime
 
 import click
 
-from styx.cli import exits, files, follow, local, options, plan, render, session, talk
+from styx.cli import exits, files, follow, local, options, plan, render, schedules, session, talk
+from styx.core.schedule import stamp
 from styx.errors import InvalidSpec
 from styx.file.job import Job
 from styx.sdk.client import Styx
@@ -20,6 +22,7 @@ from styx.wire import http as wire
 @click.option("--no-cache", is_flag=True, help="Run all of it, whatever succeeded before.")
 @click.option("--idempotency-key", help="Submitting the same key again gives the same job.")
 @click.option("-e", "--env", type=options.PAIR, multiple=True, help="A variable of every task.")
+@click.option("--once", is_flag=True, help="Submit it now, and leave its schedule out.")
 @options.sky
 @options.output
 def submit(
@@ -30,23 +33,30 @@ def submit(
     no_cache: bool,
     idempotency_key: str | None,
     env: tuple[tuple[str, str], ...],
+    once: bool,
     sky: bool,
     output: str,
 ) -> int:
     """Submit FILE (YAML, TOML or JSON; - is standard input) and print the job's id.
 
-    A file holds one task, or a job with `tasks`; docs/task-files.md has every field.
+    A file holds one task, or a job with `tasks`; docs/task-files.md has every field. One with `schedule`
+    creates or replaces the schedule of its name, which is printed with its next due times.
     """
     loaded = files.load(file, env=dict(env), sky=sky)
     if loaded.sky:  # its scripts run otherwise than ours
         talk.say(f"{file} is read as a file of SkyPilot's")
     session.warn(loaded.warnings)
+    if loaded.job.is_scheduled and not once and not planned:
+        if wait or follow_tasks or idempotency_key:
+            raise click.UsageError("a schedule makes its jobs later: give --once for one now")
+        return _schedule(loaded.job, output)
+    given = loaded.job.at_once(stamp(datetime.now(UTC)))
     if planned:
-        with session.connect() as styx, _located(loaded.job):
-            _stand(styx, loaded.job)
-            return plan.show(styx, loaded.job.body, output, no_cache=no_cache)
+        with session.connect() as styx, _located(given):
+            _stand(styx, given)
+            return plan.show(styx, given.body, output, no_cache=no_cache)
     with local.connect_or_start() as styx:
-        job = _submit(styx, loaded.job, idempotency_key or "", no_cache=no_cache)
+        job = _submit(styx, given, idempotency_key or "", no_cache=no_cache)
         session.warn(job.warnings)
         if follow_tasks:
             return follow.job(styx, job.job_id)
@@ -58,6 +68,21 @@ def submit(
             return exits.FINE
         styx.wait_job(job.job_id)
         return follow.exit_of_job(styx, job.job_id)
+
+
+def _schedule(given: Job, output: str) -> int:
+    name = given.check().name
+    with local.connect_or_start() as styx, _located(given):
+        _stand(styx, given)
+        found = styx.put_schedule(name, given.body)
+    if output in {"table", "wide"}:
+        for line in schedules.put_lines(found):
+            render.line(line)
+    elif output == "name":
+        render.line(found.name)
+    else:
+        render.value(found, output)
+    return exits.FINE
 
 
 def _submit(styx: Styx, given: Job, key: str, *, no_cache: bool) -> wire.JobSubmitted:

@@ -1,18 +1,20 @@
 """`styx validate` and `styx schema`: about files of tasks, without a server."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 import click
 import msgspec
 
-from styx.cli import exits, files, options, render
+from styx.cli import exits, files, options, render, schedules
 from styx.errors import FieldError, InvalidSpec
 from styx.file import read
 from styx.file import schema as json_schema
 from styx.file.document import ENDINGS
 
 REFUSED: Final = exits.USAGE
+SHOWN: Final = 3  # due times
 
 
 class Verdict(msgspec.Struct, omit_defaults=True):
@@ -25,6 +27,7 @@ class Verdict(msgspec.Struct, omit_defaults=True):
     tasks: int = 0
     warnings: list[str] = []
     errors: list[FieldError] = []
+    upcoming: list[datetime] = []  # due times of a schedule
 
     @property
     def reason(self) -> str:
@@ -92,7 +95,10 @@ def judge(path: str, env: dict[str, str], *, sky: bool = False) -> Verdict:
         return Verdict(name, "refused", errors=list(error.errors) or [_whole(error)])
     verdict = "warned" if loaded.warnings else "accepted"
     kind = "skypilot" if loaded.sky else ""
-    return Verdict(name, verdict, kind, spec.name, spec.width, list(loaded.warnings))
+    when = loaded.job.schedule
+    upcoming = when.upcoming(datetime.now(UTC), SHOWN) if when else []
+    warnings = list(loaded.warnings)
+    return Verdict(name, verdict, kind, spec.name, spec.width, warnings, upcoming=upcoming)
 
 
 def _whole(error: InvalidSpec) -> FieldError:
@@ -122,6 +128,7 @@ def _lines(verdict: Verdict) -> list[str]:
         tasks = "1 task" if verdict.tasks == 1 else f"{verdict.tasks:,} tasks"
         kind = " (SkyPilot's)" if verdict.kind else ""
         lines.append(f"{verdict.file}{kind}: {verdict.verdict}: job {verdict.job}, {tasks}")
+        lines += schedules.upcoming(verdict.upcoming)
     return lines
 
 

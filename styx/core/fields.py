@@ -43,8 +43,12 @@ LATER: Final = {
     "capacity": "label the agents and ask for the label with `labels`",
     "max_price_usd_per_hour": "tasks run on the agents that are there, at no price",
     "any_of": "ask for what every one of the choices has",
-    "schedule": "let cron submit the file",
 }
+SCHEDULE: Final = "schedule"
+ELSEWHERE: Final = (
+    "this makes a job now, of which the schedule is no part: `styx submit` a file with it at the top "
+    "(beside `tasks`), or PUT the document to /api/v1/schedules/NAME"
+)
 
 _JSON_WORDS: Final = {"True": "true", "False": "false", "None": "null"}
 E = TypeVar("E", bound=StrEnum)
@@ -333,6 +337,8 @@ def _unknown(key: object, fields: Mapping[str, Field]) -> str:
         return "expected a field's name"
     if key in LATER:
         return later(key)
+    if key == SCHEDULE:
+        return ELSEWHERE
     return "no such key" + did_you_mean(key, fields)
 
 

@@ -7,10 +7,11 @@ to a thread.
 
 import graphlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
-from styx.core import cache, fields, hook, matrix, units
+from styx.core import cache, cron, fields, hook, matrix, schedule, units
 from styx.core.fields import Field, Wrong
+from styx.core.schedule import Schedule
 from styx.core.spec import (
     MAX_EDGES_PER_JOB,
     MAX_NODES,
@@ -35,6 +36,13 @@ _TOO_MANY_EDGES: Final = (
 )
 
 
+class Scheduled(NamedTuple):
+    """A job, and when it is due."""
+
+    job: JobSpec
+    schedule: Schedule
+
+
 def check_alone(document: object) -> JobSpec:
     """One task that stands alone: a job of its own. Raises: InvalidSpec."""
     return _checked(_alone, document)
@@ -48,6 +56,11 @@ def check_batch(document: object) -> JobSpec:
 def check_job(document: object) -> JobSpec:
     """Raises: InvalidSpec."""
     return _checked(_job, document)
+
+
+def check_scheduled(document: object) -> Scheduled:
+    """A job with its `schedule`, which is known by the job's name. Raises: InvalidSpec."""
+    return _checked(_scheduled, document)
 
 
 # --- reading --------------------------------------------------------------------------------------
@@ -81,9 +94,34 @@ def _batch(document: object) -> JobSpec:
 
 def _job(document: object) -> JobSpec:
     errors: list[FieldError] = []
-    given = fields.read(document, _JOB, errors)
+    return _made(_read_job(document, _JOB, errors), errors)
+
+
+def _scheduled(document: object) -> Scheduled:
+    errors: list[FieldError] = []
+    given = _read_job(document, _SCHEDULED, errors)
+    when: Schedule | None = given.pop("schedule", None)
+    if isinstance(document, dict):
+        named = cast("dict[str, object]", document)
+        if named.get("name") is None:
+            errors.append(FieldError("name", "missing: a schedule is known by its job's name"))
+        if named.get("schedule") is None:
+            errors.append(FieldError("schedule", f"missing: {cron.EXPECTED}"))
+    job = _made(given, errors)
+    assert when is not None, "or it is told as missing or wrong"
+    return Scheduled(job, when)
+
+
+def _read_job(
+    document: object, readers: Mapping[str, Field], errors: list[FieldError]
+) -> dict[str, Any]:
+    given = fields.read(document, readers, errors)
     if isinstance(document, dict) and document.get("tasks") is None:  # pyright: ignore[reportUnknownMemberType]: JSON
         errors.append(FieldError("tasks", "missing: names with their tasks, or a list of tasks"))
+    return given
+
+
+def _made(given: dict[str, Any], errors: list[FieldError]) -> JobSpec:
     if errors:
         raise Wrong(errors)
     tasks: tuple[TaskSpec, ...] = given["tasks"]
@@ -316,3 +354,4 @@ _JOB: Final = _ON | {
     "on_failure": Field("on_failure", fields.choice(OnFailure)),
     "labels": Field("labels", fields.labels),
 }
+_SCHEDULED: Final = {**_JOB, fields.SCHEDULE: Field("schedule", schedule.read)}

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from styx.core import fields
+from styx.core.schedule import Missed, Overlap
 from styx.core.spec import Delivery, On, OnFailure, Priority
 
 Word = str | int | float | bool
@@ -140,3 +141,33 @@ class JobForm(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     )
     labels: Annotated[dict[str, Word], _doc("Of the job, for finding it again.")] = {}
     on: Annotated[OnForm, _ON] = msgspec.field(default_factory=OnForm)
+
+
+class ScheduleForm(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """When a job is due, again and again."""
+
+    cron: Annotated[
+        str,
+        _doc(
+            "Minute, hour, day, month, weekday; a word such as `@daily`; or a period.",
+            "0 2 * * *",
+            "@hourly",
+            "every 10m",
+        ),
+    ]
+    timezone: Annotated[str, _doc("Whose clock counts.", "Europe/Berlin")] = "UTC"
+    missed: Annotated[
+        Missed, _doc("Due times at which no server ran: one job for the last, none, or each.")
+    ] = Missed.ONCE
+    overlap: Annotated[
+        Overlap,
+        _doc("While an earlier job of it runs: no new one, another beside it, or another instead."),
+    ] = Overlap.SKIP
+
+
+class ScheduledJobForm(JobForm, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A job, and when it is due."""
+
+    schedule: Annotated[
+        str | ScheduleForm, _doc("Its cron expression, or an object with more.", "0 2 * * *")
+    ]

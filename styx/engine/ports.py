@@ -3,11 +3,21 @@
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
+from styx.core.audit import Entry
 from styx.core.delta import Delta
-from styx.core.ids import AttemptKey
-from styx.store.exchange import Chunk, Leader, LiveRows
+from styx.core.ids import AttemptKey, JobId
+from styx.store.exchange import Chunk, Leader, LiveRows, ScheduleRow
 
-__all__ = ["Chunk", "Election", "Leader", "LiveRows", "LogStore", "Store"]
+__all__ = [
+    "Chunk",
+    "Election",
+    "Leader",
+    "LiveRows",
+    "LogStore",
+    "ScheduleRow",
+    "ScheduleStore",
+    "Store",
+]
 
 
 class Store(Protocol):
@@ -75,6 +85,35 @@ class LogStore(Protocol):
 
     async def heads(self, keys: Sequence[AttemptKey]) -> dict[tuple[AttemptKey, int], int]:
         """The next wanted offset of each stream that has any bytes; absent is 0."""
+        ...
+
+
+class ScheduleStore(Protocol):
+    """Every method raises StoreUnavailable; those that write, StaleWrite (another server leads)."""
+
+    async def earliest(self, most: int) -> list[ScheduleRow]:
+        """Those that are due first, of all that are not paused, the first first."""
+        ...
+
+    async def find(self, project: str, name: str) -> ScheduleRow | None: ...
+
+    async def page(self, after: str, limit: int) -> list[ScheduleRow]:
+        """By id, without their documents."""
+        ...
+
+    async def put(self, row: ScheduleRow, told: Sequence[Entry] = ()) -> bool:
+        """Add version 1, or replace the version before, and tell it in the audit trail.
+
+        False: it is not at the version before (or, as a new one, is there), and nothing is done.
+        """
+        ...
+
+    async def delete(self, row: ScheduleRow, told: Sequence[Entry] = ()) -> bool:
+        """As `put`, of this very version."""
+        ...
+
+    async def job_of_key(self, project: str, key: str) -> JobId | None:
+        """The job that was ever submitted with an idempotency key."""
         ...
 
 

@@ -10,15 +10,17 @@ A leader that stands alone is the same: its lease never ends.
 import asyncio
 from collections.abc import Callable
 from datetime import datetime
-from typing import Final
+from typing import Final, cast
 
 import structlog
 
 from styx.config import Scheduler
 from styx.engine.loop import Engine
 from styx.engine.ports import Election, Leader, LogStore, Store
+from styx.engine.schedules import Schedules
 from styx.engine.spans import OFF, Tracer
 from styx.errors import SetupError, StaleWrite, StoreUnavailable
+from styx.kit import supervise
 from styx.wire import agent as wire
 
 # What a clean handover may wait; one small query. LISTEN would be quicker by so much, and needs a session
@@ -41,9 +43,11 @@ class Replica:
         monotonic: Callable[[], float],
         jitter: Callable[[], float],
         tracer: Tracer = OFF,
+        schedules: Callable[[Engine, Store], Schedules] | None = None,
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
         self.engine: Engine | None = None  # while this one leads
+        self.schedules: Schedules | None = None  # as long
         self.leader: Leader | None = None  # while another does, as far as is known
         self.reading = False  # whether the database answered when it was last asked
         self._election = election
@@ -52,6 +56,7 @@ class Replica:
         self._monotonic = monotonic
         self._jitter = jitter
         self._tracer = tracer
+        self._schedules = schedules
         self._on_change = on_change
         self._stopping = asyncio.Event()
 
@@ -96,17 +101,24 @@ class Replica:
             return
         log.info("leading", term=store.term, attempts=len(engine.world.attempts))
         self.engine, self.leader = engine, None
+        self.schedules = self._schedules(engine, store) if self._schedules else None
         self._on_change()
         if self._stopping.is_set():
             engine.stop()
         try:
-            await engine.run()
+            await self._run(engine)
         except* StaleWrite as errors:
-            log.warning("deposed", term=store.term, error=str(errors.exceptions[0]))
+            log.warning("deposed", term=store.term, error=_first(errors))
             await self._depose(engine)
         finally:
-            self.engine = None
+            self.engine = self.schedules = None
             self._on_change()
+
+    async def _run(self, engine: Engine) -> None:
+        if self.schedules is None:
+            await engine.run()
+        else:
+            await supervise.until_first_ends(engine=engine.run, schedules=self.schedules.run)
 
     async def _open(self, store: Store, logs: LogStore) -> Engine | None:
         engine = None
@@ -126,7 +138,7 @@ class Replica:
 
     async def _depose(self, engine: Engine) -> None:
         """Send the agents to the new leader."""
-        self.engine = None
+        self.engine = self.schedules = None
         try:
             self._see(await self._election.leader())
         except (StoreUnavailable, SetupError):
@@ -150,3 +162,10 @@ class Replica:
                 await self._stopping.wait()
         except TimeoutError:
             pass
+
+
+def _first(error: BaseException) -> str:
+    """What the first of them said: groups hold groups."""
+    while isinstance(error, BaseExceptionGroup):
+        error = cast("BaseExceptionGroup[BaseException]", error).exceptions[0]
+    return str(error)

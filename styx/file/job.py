@@ -1,4 +1,5 @@
-"""The document of a task file → the body of `POST /api/v1/jobs`.
+"""The document of a task file → the body of `POST /api/v1/jobs`, or, with `schedule`, of
+`PUT /api/v1/schedules/NAME`.
 
 One file is one job. Without `tasks` its keys are one task; with `tasks`, what is not the job's own is a
 default of every task.
@@ -7,14 +8,15 @@ default of every task.
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple, cast
 
-from styx.core import fields, form, model
-from styx.core.fields import Field
+from styx.core import fields, form, model, schedule
+from styx.core.fields import SCHEDULE, Field
+from styx.core.schedule import Schedule
 from styx.core.spec import JobSpec
 from styx.errors import FieldError, InvalidSpec
 from styx.file.document import Document, refusal
 
-OF_A_JOB: Final = frozenset(model.JobForm.__struct_fields__)
-OF_ITS_JOB: Final = frozenset({"on"})  # of what a task that stands alone says
+OF_A_JOB: Final = frozenset(model.ScheduledJobForm.__struct_fields__)
+OF_ITS_JOB: Final = frozenset({"on", SCHEDULE})  # of what a task that stands alone says
 OF_A_TASK: Final = frozenset(model.TaskForm.__struct_fields__)
 SCHEMA: Final = "$schema"  # a file of JSON names its schema so, for the editor
 # A task that all others need cannot need itself; the bound of an array is of that array.
@@ -38,10 +40,31 @@ class Job(NamedTuple):
     body: dict[str, Any]
     find: Callable[[str], tuple[Document, str]]
 
+    @property
+    def is_scheduled(self) -> bool:
+        return SCHEDULE in self.body
+
+    @property
+    def schedule(self) -> Schedule | None:
+        """Of a body that was checked."""
+        return schedule.read(self.body[SCHEDULE]) if self.is_scheduled else None
+
+    def at_once(self, moment: str) -> "Job":
+        """The same without its schedule, as if it were due then; one without a schedule is as it is."""
+        if not self.is_scheduled:
+            return self
+        body = {key: value for key, value in self.body.items() if key != SCHEDULE}
+        _set(body["tasks"], {schedule.DUE_VARIABLE: moment})
+        return self._replace(body=body)
+
     def check(self) -> JobSpec:
         """Without a server. Raises: InvalidSpec, with line and column."""
         try:
-            return form.check_job(self.body)
+            return (
+                form.check_scheduled(self.body).job
+                if self.is_scheduled
+                else form.check_job(self.body)
+            )
         except InvalidSpec as error:
             raise self.refused(error) from error
 
@@ -60,10 +83,10 @@ def of(document: Document, *, env: Mapping[str, str] | None = None) -> Job:
         task = {key: value for key, value in written.items() if key not in OF_ITS_JOB}
         body = {key: value for key, value in written.items() if key in OF_ITS_JOB}
         body |= {"name": written.get("name"), "tasks": [task]}
-    for task in _each(body["tasks"]) if env else ():
-        given: object = task.get("env") or {}
-        if isinstance(given, dict):
-            task["env"] = {**cast("dict[str, Any]", given), **(env or {})}
+    if body.get(SCHEDULE) is None:
+        body.pop(SCHEDULE, None)
+    if env:
+        _set(body["tasks"], env)
 
     def find(path: str) -> tuple[Document, str]:
         return document, _written_at(document, path)
@@ -143,6 +166,13 @@ def _each(tasks: object) -> Iterable[dict[str, Any]]:
     for task in cast("list[object]", tasks) if isinstance(tasks, list) else ():
         if isinstance(task, dict):
             yield cast("dict[str, Any]", task)
+
+
+def _set(tasks: object, env: Mapping[str, str]) -> None:
+    for task in _each(tasks):
+        given: object = task.get("env") or {}
+        if isinstance(given, dict):
+            task["env"] = {**cast("dict[str, Any]", given), **env}
 
 
 def _names(tasks: object) -> Iterable[object]:

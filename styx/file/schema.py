@@ -8,23 +8,29 @@ from typing import Any, Final
 import msgspec
 
 from styx.core import model
+from styx.core.fields import SCHEDULE
 from styx.file import job
 
 _REF: Final = "#/$defs/{name}"
 _TASK: Final = model.TaskForm.__name__
 _ALONE: Final = model.AloneForm.__name__
 _JOB: Final = model.JobForm.__name__
+_SCHEDULED: Final = model.ScheduledJobForm.__name__
 
 
 def schema() -> dict[str, Any]:
-    forms = (model.TaskForm, model.AloneForm, model.JobForm)
+    forms = (model.TaskForm, model.AloneForm, model.JobForm, model.ScheduledJobForm)
     _, shapes = msgspec.json.schema_components(forms, ref_template=_REF)
+    scheduled = shapes.pop(_SCHEDULED)["properties"][SCHEDULE]
     shapes[_JOB]["properties"] = {
         **shapes[_JOB]["properties"],
         **{key: shape for key, shape in shapes[_TASK]["properties"].items() if _is_default(key)},
     }
     for name in (_ALONE, _JOB):
-        shapes[name]["properties"][job.SCHEMA] = {"description": "This schema.", "type": "string"}
+        shapes[name]["properties"] |= {
+            SCHEDULE: scheduled,
+            job.SCHEMA: {"description": "This schema.", "type": "string"},
+        }
     shapes[_JOB]["description"] += " What stands beside `tasks` is a default of every task."
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

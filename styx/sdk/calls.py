@@ -199,6 +199,34 @@ class Calls:
                     raise self._failed(min(rows, key=_end))
         return over
 
+    # --- schedules --------------------------------------------------------------------------------
+
+    def put_schedule(self, name: str, job: Document) -> wire.ScheduleDetail:
+        """Create or replace; `job` holds its `schedule`."""
+        path = f"{BASE}/schedules/{_segment(name)}"
+        answer = self._transport.call("PUT", path, body=job)
+        return _decoded(answer, wire.ScheduleDetail)
+
+    def schedules(self, *, limit: int | None = None) -> Iterator[wire.ScheduleView]:
+        return self._pages(wire.ScheduleView, "/schedules", {}, limit)
+
+    def schedule(self, name: str) -> wire.ScheduleDetail:
+        return self._read(wire.ScheduleDetail, f"/schedules/{_segment(name)}")
+
+    def pause_schedule(self, name: str) -> wire.ScheduleView:
+        return self._post(wire.ScheduleView, f"/schedules/{_segment(name)}/pause")
+
+    def resume_schedule(self, name: str) -> wire.ScheduleView:
+        return self._post(wire.ScheduleView, f"/schedules/{_segment(name)}/resume")
+
+    def run_schedule(self, name: str, *, key: str = "") -> wire.ScheduleRun:
+        """A job of it now. The same `key` again gives the same job."""
+        return self._post(wire.ScheduleRun, f"/schedules/{_segment(name)}/run", key=key)
+
+    def delete_schedule(self, name: str) -> wire.ScheduleView:
+        path = f"{BASE}/schedules/{_segment(name)}"
+        return _decoded(self._transport.call("DELETE", path), wire.ScheduleView)
+
     # --- agents and events ------------------------------------------------------------------------
 
     def agents(

@@ -2,11 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
+
+import msgspec
 
 from styx.core.agent import Agent
 from styx.core.attempt import Attempt
 from styx.core.ids import AttemptKey, JobId, TaskId
 from styx.core.job import Job
+from styx.core.schedule import Schedule
 from styx.core.task import Task, TaskState
 
 
@@ -34,6 +38,24 @@ class LiveRows:
     agents: Sequence[Agent]
     settled: dict[TaskId, TaskState]
     tallies: dict[JobId, dict[TaskState, int]]
+
+
+class ScheduleRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A schedule as it stands. `due_at` is the first due time that is not settled; None is never."""
+
+    id: str  # UUIDv7
+    name: str
+    project: str
+    document: str  # of a job, as JSON; "" in a list
+    schedule: Schedule
+    paused: bool = False
+    due_at: datetime | None
+    last_due_at: datetime | None = None  # for which a job was made, and which
+    last_job_id: JobId | None = None
+    passed_at: datetime | None = None  # the last due time for which none was made, and why
+    passed_why: str = ""
+    created_at: datetime
+    version: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from styx.store.query import Query
 
 POOL_SIZE: Final = 8
 STATEMENT_TIMEOUT_S: Final = 10.0
-WRITERS: Final = 4  # a turn, a big job beside it, the logs, the lease
+WRITERS: Final = 5  # a turn, a big job beside it, the logs, the lease, the schedules
 
 
 class Pools:

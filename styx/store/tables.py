@@ -167,6 +167,27 @@ class Audit(Table):
     hash = Text()
 
 
+class Schedules(Table):
+    """See `exchange.ScheduleRow`. `one_submit` of jobs keeps each due time to one job."""
+
+    id = UUID(primary_key=True)
+    name = Text()
+    project = Text()
+    document = Text()  # of a job, as it was given
+    cron = Text()
+    timezone = Text()
+    missed = Text()
+    overlap = Text()
+    paused = Boolean()
+    due_at = Timestamptz(null=True)
+    last_due_at = Timestamptz(null=True)
+    last_job_id = UUID(null=True)
+    passed_at = Timestamptz(null=True)
+    passed_why = Text()
+    created_at = Timestamptz()
+    version = Integer()
+
+
 class LeaderFence(Table):
     """One row. Every write of a leader share-locks it at its own term."""
 

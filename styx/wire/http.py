@@ -4,7 +4,7 @@ Requests are the forms of `core.form`. Times are RFC 3339 in UTC; sizes in bytes
 """
 
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -247,6 +247,40 @@ class Notification(msgspec.Struct):
     type: str  # as `NotificationView.event`
     timestamp: datetime  # when the job ended
     data: JobEnd
+
+
+class ScheduleView(msgspec.Struct):
+    id: str
+    name: str
+    status: Literal["active", "paused", "over"]  # over: it is never due again
+    cron: str
+    timezone: str
+    missed: str
+    overlap: str
+    due_at: datetime | None  # next; null while it is paused
+    last_due_at: datetime | None  # for which a job was made
+    last_job_id: str | None
+    passed_at: datetime | None  # the last due time for which none was made, and why
+    passed_why: str
+    created_at: datetime
+
+
+class ScheduleDetail(ScheduleView):
+    upcoming: list[datetime] = []  # in its own zone
+    jobs: list["ScheduledJob"] = []  # the last ones, newest first
+    job: dict[str, Any] = {}  # what it submits
+
+
+class ScheduledJob(msgspec.Struct):
+    id: str
+    status: str
+    due_at: datetime | None  # null: somebody asked for it
+    created_at: datetime
+    finished_at: datetime | None
+
+
+class ScheduleRun(msgspec.Struct):
+    job_id: str
 
 
 class GraphView(msgspec.Struct):

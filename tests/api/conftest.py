@@ -15,10 +15,12 @@ from styx.api import serve, server
 from styx.api.backend import Backend
 from styx.config import Config, Server, Webhooks
 from styx.core.ids import AttemptKey, TaskId
-from styx.engine.loop import Engine
+from styx.engine.loop import Engine, utc_now
+from styx.engine.schedules import Schedules
 from styx.kit.lag import Lag
 from styx.store.logs import LogFiles
 from styx.store.postgres import Database
+from styx.store.schedules import ScheduleRows
 from styx.wire import agent as wire
 from tests.support import engines, peer
 from tests.support.peer import Peer
@@ -50,6 +52,7 @@ class Site:
     engine: Engine
     logs: LogFiles
     database: Database
+    schedules: Schedules  # whoever wants due times runs it
 
     async def get(self, path: str, **params: Any) -> Any:
         answer = await self.http.get(f"/api/v1{path}", params=params)
@@ -84,12 +87,14 @@ async def running(
     logs = LogFiles(database, home / "logs")
     config = Config(home=str(home), server=Server(max_body_bytes=4 << 20, failed_auth_per_minute=0))
     async with engines.running(database, logs, retry_base_s=0.05) as engine:
-        behind = server.application(Backend(engine, database.query, logs, webhooks or Webhooks()))
+        schedules = Schedules(engine, ScheduleRows(database), clock=utc_now)
+        hooked = webhooks or Webhooks()
+        behind = server.application(Backend(engine, database.query, logs, schedules, hooked))
         app = server.gate(behind, config, TOKEN, Lag(time.monotonic))
         async with serving(app) as (url, _):
             bearer = {"authorization": f"Bearer {TOKEN}"}
             async with httpx.AsyncClient(base_url=url, headers=bearer, timeout=30) as client:
-                yield Site(url, client, engine, logs, database)
+                yield Site(url, client, engine, logs, database, schedules)
     logs.close()
 
 

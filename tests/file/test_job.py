@@ -3,6 +3,7 @@
 import pytest
 
 from styx.core import fields
+from styx.core.schedule import Schedule
 from styx.core.spec import JobSpec
 from styx.errors import InvalidSpec
 from styx.file import job, read
@@ -116,3 +117,31 @@ def test_errors_of_toml_and_json_have_places_too() -> None:
     assert refusals(toml, "job.toml")[0].startswith("job.toml:4:1: tasks.a.resources.gpu: ")
     json = '{"tasks": {"a": {"run": "x",\n  "retrys": 1}}}'
     assert refusals(json, "job.json")[0].startswith("job.json:2:3: tasks.a.retrys: ")
+
+
+def test_a_schedule_stands_at_the_top_of_either_kind_of_file() -> None:
+    lone = of("name: x\nrun: make\nschedule: '@daily'\n")
+    many = of("name: x\nschedule: {cron: '@daily'}\ntasks: {a: {run: make}}\n")
+    for found in (lone, many):
+        assert found.is_scheduled
+        assert found.check().name == "x"
+        assert found.schedule == Schedule("@daily")
+        now = found.at_once("2026-12-01T12:00:00Z")
+        assert not now.is_scheduled
+        assert now.check().name == "x"
+        assert now.check().tasks[0].env == {"STYX_SCHEDULED_AT": "2026-12-01T12:00:00Z"}
+    none = of("name: x\nrun: make\nschedule: null\n")
+    assert not none.is_scheduled
+    assert none.at_once("2026-12-01T12:00:00Z").check().tasks[0].env == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("name: x\nrun: y\nschedule: {cron: '@daily', timezone: M}\n", "3:28: schedule.timezone"),
+        ("run: y\nschedule: '@daily'\n", "1:1: name: missing"),
+        ("name: x\ntasks:\n  a:\n    run: y\n    schedule: '@daily'\n", "5:5: tasks.a.schedule"),
+    ],
+)
+def test_what_is_wrong_with_a_schedule_is_told_with_its_place(text: str, said: str) -> None:
+    assert [told for told in refusals(text) if told.startswith(f"job.yaml:{said}")], refusals(text)

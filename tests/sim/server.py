@@ -10,7 +10,9 @@ import msgspec
 from styx.config import Scheduler, Webhooks
 from styx.engine import session
 from styx.engine.loop import Engine
+from styx.engine.ports import Store
 from styx.engine.replica import Replica
+from styx.engine.schedules import Schedules
 from styx.errors import StoreUnavailable, StyxError
 from styx.wire import agent as wire
 from tests.sim.line import DatabaseLine, Weather
@@ -38,6 +40,7 @@ class Server:
         self.clock = clock
         self.process: Process | None = None
         self.replica: Replica | None = None
+        self.keep: Callable[[Engine, Store], Schedules] | None = None
         self.bound_turn = False  # a turn does a bit only, so that many are needed
         self.on_engine: Callable[[Engine], None] = lambda _: None
         self.on_heard: Callable[[str], None] = lambda _: None
@@ -90,6 +93,7 @@ class Server:
             clock=self.clock.wall,
             monotonic=self.clock.monotonic,
             jitter=self._simulation.random.random,
+            schedules=self.keep,
             on_change=self._changed,
         )
         await replica.run()

@@ -32,7 +32,7 @@ from styx.errors import (
     WriteRefused,
 )
 from styx.store import rows
-from styx.store.exchange import Chunk, Gap, LiveRows
+from styx.store.exchange import Chunk, Gap, LiveRows, ScheduleRow
 from styx.store.leader import TTL_S
 from styx.store.logplan import LIMIT, STREAMS
 from styx.store.logs import MAX_ATTEMPT_BYTES, MAX_OFFSET
@@ -83,6 +83,7 @@ class Tables:
         self.logs: dict[StreamKey, bytearray] = {}  # gaps as zeros
         self.gaps: dict[StreamKey, list[Gap]] = {}
         self.audit: list[Entry] = []
+        self.schedules: dict[str, ScheduleRow] = {}
         self.commits = 0
         self.on_commit: Callable[[int, list[Write]], None] = _unheard
         self.on_guard: Callable[[str], None] = _unheard  # our own code asked for what must not be

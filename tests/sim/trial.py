@@ -461,13 +461,13 @@ def run(plan: Plan, *, history: bool = False) -> Result:
         close_below(directory)
         shutil.rmtree(directory, ignore_errors=True)
         del trial, simulation
-        _bury()
+        bury()
         if collects:
             gc.enable()
     return result
 
 
-def _bury() -> None:
+def bury() -> None:
     """Take the seed's world apart. Its coroutines are closed where they wait, and may complain."""
     told, sys.unraisablehook = sys.unraisablehook, _untold
     try:

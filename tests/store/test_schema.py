@@ -12,7 +12,7 @@ from piccolo.conf.apps import table_finder
 from piccolo.engine.postgres import PostgresEngine
 
 from styx.errors import SetupError
-from styx.store import rows, schema
+from styx.store import rows, schedules, schema
 from styx.store.embedded import EmbeddedPostgres
 from styx.store.postgres import Database
 from tests.support import made
@@ -142,7 +142,7 @@ async def test_piccolo_s_tables_are_the_database_s(
 ):
     engine = PostgresEngine(config={"dsn": database_url}, extensions=())
     tables = table_finder(["styx.store.tables"], exclude_imported=True)
-    assert len(tables) == 11
+    assert len(tables) == 12
     for table in tables:
         table._meta.db = engine
         described = {
@@ -168,3 +168,10 @@ async def test_the_columns_that_are_written_are_the_database_s(
     stored = await columns(connection, table.name)
     assert written == {name: kind for name, (kind, _) in stored.items()}
     assert {*table.key, *table.fixed} <= stored.keys()
+
+
+async def test_the_columns_of_a_schedule_are_the_database_s(connection: asyncpg.Connection):
+    full_names = {"timestamptz": "timestamp with time zone"}
+    stored = await columns(connection, "schedules")
+    written = {name: full_names.get(kind, kind) for name, kind in schedules.TYPES.items()}
+    assert written == {name: kind for name, (kind, _) in stored.items()}

@@ -18,15 +18,8 @@ from styx.store.embedded import EmbeddedPostgres
 
 TEMPLATE: Final = "styx_template"
 ROWS: Final = (
-    "notifications",
-    "jobs",
-    "specs",
-    "tasks",
-    "attempts",
-    "agents",
-    "log_heads",
-    "log_chunks",
-    "audit",
+    *("notifications", "jobs", "specs", "tasks", "attempts", "agents", "log_heads", "log_chunks"),
+    *("audit", "schedules"),
 )
 
 

@@ -213,6 +213,34 @@ class AsyncCalls:
                     raise await self._failed(min(rows, key=_end))
         return over
 
+    # --- schedules --------------------------------------------------------------------------------
+
+    async def put_schedule(self, name: str, job: Document) -> wire.ScheduleDetail:
+        """Create or replace; `job` holds its `schedule`."""
+        path = f"{BASE}/schedules/{_segment(name)}"
+        answer = await self._transport.call("PUT", path, body=job)
+        return _decoded(answer, wire.ScheduleDetail)
+
+    def schedules(self, *, limit: int | None = None) -> AsyncIterator[wire.ScheduleView]:
+        return self._pages(wire.ScheduleView, "/schedules", {}, limit)
+
+    async def schedule(self, name: str) -> wire.ScheduleDetail:
+        return await self._read(wire.ScheduleDetail, f"/schedules/{_segment(name)}")
+
+    async def pause_schedule(self, name: str) -> wire.ScheduleView:
+        return await self._post(wire.ScheduleView, f"/schedules/{_segment(name)}/pause")
+
+    async def resume_schedule(self, name: str) -> wire.ScheduleView:
+        return await self._post(wire.ScheduleView, f"/schedules/{_segment(name)}/resume")
+
+    async def run_schedule(self, name: str, *, key: str = "") -> wire.ScheduleRun:
+        """A job of it now. The same `key` again gives the same job."""
+        return await self._post(wire.ScheduleRun, f"/schedules/{_segment(name)}/run", key=key)
+
+    async def delete_schedule(self, name: str) -> wire.ScheduleView:
+        path = f"{BASE}/schedules/{_segment(name)}"
+        return _decoded(await self._transport.call("DELETE", path), wire.ScheduleView)
+
     # --- agents and events ------------------------------------------------------------------------
 
     def agents(
