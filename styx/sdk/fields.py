@@ -17,6 +17,7 @@ On = Literal["success", "done", "failure"]
 Priority = Literal["critical", "high", "normal", "low"]
 
 RESOURCES: Final = frozenset({"cpus", "memory", "gpus", "accelerators", "disk", "arch"})
+SCHEDULE: Final = "schedule"
 MANY: Final = frozenset({"array", "matrix"})  # what makes several tasks of one
 _NO_NAME: Final = re.compile(r"[^A-Za-z0-9._-]")
 
@@ -55,6 +56,7 @@ class JobFields(TypedDict, total=False):
     on_failure: Literal["skip_descendants", "fail_fast", "continue"]
     on: Mapping[Literal["succeeded", "failed", "cancelled", "done"], str | Sequence[str]]
     labels: Mapping[str, Word]
+    schedule: str | Mapping[str, str]
 
 
 OF_A_TASK: Final = frozenset(TaskFields.__annotations__)

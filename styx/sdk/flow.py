@@ -67,6 +67,13 @@ class Client(Protocol[H_co]):
     def run_job(self, job: Submittable, *, key: str = "") -> H_co: ...
 
 
+class Keeper(Protocol[H_co]):
+    """What keeps schedules: `Styx`, or `AsyncStyx`, whose answer is awaited."""
+
+    def is_local(self) -> bool: ...
+    def put_schedule(self, name: str, job: fields.Document) -> H_co: ...
+
+
 class TaskFunction(Generic[P, R]):
     """A function that is a task of the jobs that call it."""
 
@@ -159,8 +166,20 @@ class JobFunction(Generic[P, R]):
         return self._document(graph.PYTHON, args, kwargs)
 
     def submit(self, styx: Client[T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """The handle of the job; with an `AsyncStyx`, to be awaited."""
+        """The handle of the job, now, whatever its schedule; with an `AsyncStyx`, to be awaited."""
         return styx.run_job(_Bound(self._body, args, kwargs))
+
+    def schedule(self, styx: Keeper[T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Create its schedule, or replace it, with these arguments of each of its jobs: `@job(schedule=…)`
+        says when. Raises: TypeError.
+        """
+        if not self._options.get(fields.SCHEDULE):
+            raise TypeError(f"{self.function.__qualname__} has no schedule: @job(schedule=…)")
+        here = styx.is_local()
+        made = self._document(sys.executable if here else graph.PYTHON, args, kwargs)
+        if here:
+            fields.stand_here(made)
+        return styx.put_schedule(made["name"], made)
 
     def body(self, *, here: bool) -> dict[str, Any]:
         """For a client's `run_job` or `submit_job`: of a job without parameters."""
@@ -170,6 +189,7 @@ class JobFunction(Generic[P, R]):
         self, args: Sequence[object], kwargs: Mapping[str, object], *, here: bool
     ) -> dict[str, Any]:
         made = self._document(sys.executable if here else graph.PYTHON, args, kwargs)
+        made.pop(fields.SCHEDULE, None)
         if here:
             fields.stand_here(made)
         return made

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from styx import AsyncStyx, Styx, TaskFailed
+from styx import AsyncStyx, Styx, TaskFailed, job
 from tests.sdk import pipeline as example
 from tests.support.site import ROOT, Site
 
@@ -119,3 +119,18 @@ def test_a_program_that_would_submit_itself_for_ever(site: Site, tmp_path: Path)
         assert len([*styx.jobs()]) == before + 1
     assert "RuntimeError: a task imports this module" in said
     assert 'submit it below `if __name__ == "__main__":`' in said
+
+
+def test_a_job_that_is_due_again_and_again() -> None:
+    nightly = job(schedule={"cron": "0 2 * * *", "timezone": "Europe/Berlin"})(
+        example.greet.function
+    )
+    with Styx() as styx:
+        kept = nightly.schedule(styx, "me")
+        assert (kept.name, kept.cron, kept.timezone) == ("greet", "0 2 * * *", "Europe/Berlin")
+        assert kept.job["tasks"].keys() == nightly.document("me")["tasks"].keys()
+        nightly.submit(styx, "now").wait(check=True)  # now is no due time
+        assert styx.schedule("greet").last_job_id is None
+        styx.delete_schedule("greet")
+        with pytest.raises(TypeError, match="greet has no schedule"):
+            example.greet.schedule(styx, "me")

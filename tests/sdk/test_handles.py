@@ -141,7 +141,7 @@ def test_the_words_are_those_of_a_task_file() -> None:
         set(model.TaskForm.__struct_fields__) - own | set(fields.RESOURCES)
     )
     assert set(fields.RESOURCES) == set(model.ResourcesForm.__struct_fields__) - {"labels"}
-    assert set(fields.OF_A_JOB) == set(model.JobForm.__struct_fields__) - {"tasks"}
+    assert set(fields.OF_A_JOB) == set(model.ScheduledJobForm.__struct_fields__) - {"tasks"}
 
 
 def test_resources_are_put_together() -> None:
