@@ -41,6 +41,7 @@ from styx.kit.lag import Lag
 from styx.sdk import address
 from styx.store.election import Election
 from styx.store.embedded import EmbeddedPostgres, HomeLock
+from styx.store.files import Files
 from styx.store.postgres import Pools
 
 if TYPE_CHECKING:
@@ -143,6 +144,7 @@ class Site:
         on_settled: Callable[[], None],
     ) -> None:
         self.lag = lag
+        self._config = config
         self._on_settled = on_settled
         spans = Spans()
         self._exporter = _exporter(spans, config.telemetry.otlp_endpoint)
@@ -187,7 +189,8 @@ class Site:
         engine, opened = self.replica.engine, self._election.opened
         if engine is not None and opened is not None:
             database, logs = opened
-            self._app = server.application(Backend(engine, database.query, logs))
+            files = Files(database, **msgspec.structs.asdict(self._config.files))
+            self._app = server.application(Backend(engine, database.query, logs, files))
         else:
             self._app = self._follower
         self.gate.close()

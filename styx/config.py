@@ -65,6 +65,8 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gpus: Annotated[int, msgspec.Meta(ge=0)] | None = None
     labels: dict[str, str] = {}
     spool_bytes_per_attempt: Count = 256 << 20
+    files_bytes: Count = 4 << 30
+    files_kept_s: Seconds = 3_600.0
 
 
 class Logs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -72,6 +74,11 @@ class Logs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     directory: str = ""  # "" is `home`/logs; replicas may share one
     segment_bytes: Count = 256 << 20
     max_attempt_bytes: Count = 1 << 30
+
+
+class Files(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    max_bundle_bytes: Count = 1 << 30
+    max_total_bytes: Count = 10 << 30
 
 
 class Telemetry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -86,6 +93,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     scheduler: Scheduler = Scheduler()
     agent: AgentConfig = AgentConfig()
     logs: Logs = Logs()
+    files: Files = Files()
     telemetry: Telemetry = Telemetry()
 
     @property

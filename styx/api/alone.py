@@ -4,6 +4,8 @@ import random
 import time
 from functools import cached_property
 
+import msgspec
+
 from styx.api import server
 from styx.api.asgi import Application, Receive, Scope, Send
 from styx.api.backend import Backend
@@ -12,6 +14,7 @@ from styx.core.world import World
 from styx.engine.lease import Lease
 from styx.engine.loop import Engine, utc_now
 from styx.store.exchange import LiveRows
+from styx.store.files import Files
 from styx.store.logs import LogFiles
 from styx.store.postgres import Database, Pools
 
@@ -49,4 +52,5 @@ class Alone:
 
     @cached_property
     def _app(self) -> Application:
-        return server.application(Backend(self._engine, self._database.query, self._logs))
+        files = Files(self._database, **msgspec.structs.asdict(self._config.files))
+        return server.application(Backend(self._engine, self._database.query, self._logs, files))

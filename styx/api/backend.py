@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from styx.core.policy import Policy
 from styx.engine.loop import Engine
+from styx.store.files import Files
 from styx.store.logs import LogFiles
 from styx.store.query import Query
 
@@ -13,6 +14,7 @@ class Backend:
     engine: Engine
     query: Query
     logs: LogFiles
+    files: Files
 
     @property
     def policy(self) -> Policy:

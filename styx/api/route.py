@@ -80,6 +80,7 @@ class Route:
     status: int = 200
     query: type[msgspec.Struct] = NoQuery
     body: Any = None  # the type of the request's body
+    body_type: str = JSON
     example: Any = None  # of the body
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     also: Mapping[int, str] = field(default_factory=dict[int, str])

@@ -140,7 +140,7 @@ def _operation(
         operation["security"] = []
     if taken.body is not None:
         content: dict[str, Any] = {"schema": schemas[taken.body], "example": taken.example}
-        operation["requestBody"] = {"required": True, "content": {JSON: content}}
+        operation["requestBody"] = {"required": True, "content": {taken.body_type: content}}
     return operation
 
 

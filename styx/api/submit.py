@@ -15,7 +15,7 @@ from styx.api.route import Call
 from styx.core import event
 from styx.core.ids import JobId, TaskId
 from styx.core.spec import JobSpec
-from styx.errors import Conflict, WriteRefused
+from styx.errors import Conflict, FieldError, InvalidSpec, WriteRefused
 from styx.kit import traceparent, uuid7
 
 PROJECT: Final = "default"  # the only one, until there are users to part
@@ -105,8 +105,9 @@ async def submit(
     """Return once the job is durable. A key is not looked up first: that it was used is seen by the
     scheduler while its job lives, and by the database ever after, and most keys are new.
 
-    Raises: StoreUnavailable (outcome unknown: repeat with the key), LimitReached, Conflict.
+    Raises: StoreUnavailable (outcome unknown: repeat with the key), LimitReached, Conflict, InvalidSpec.
     """
+    await _require_bundles(backend, spec)
     ids = [TaskId(task_id) for task_id in uuid7.many(spec.width)]
     submitted = event.JobSubmitted(
         job_id=JobId(uuid7.new()),
@@ -140,6 +141,24 @@ async def submit(
         )
         start += task.width
     return Made(answer.job_id, groups, list(answer.warnings))
+
+
+async def _require_bundles(backend: Backend, spec: JobSpec) -> None:
+    """Raises: InvalidSpec, if one is not here; who would fetch it later could only fail."""
+    wanted = {task.bundle for task in spec.tasks if task.bundle}
+    if not wanted:
+        return
+    absent = wanted - await backend.files.use(wanted)
+    errors = [
+        FieldError(
+            "bundle" if len(spec.tasks) == 1 else f"tasks.{task.name}.bundle",
+            f"the bundle {task.bundle[:16]}… is not here: send its directory again",
+        )
+        for task in spec.tasks
+        if task.bundle in absent
+    ]
+    if errors:
+        raise InvalidSpec(f"{errors[0].path}: {errors[0].message}", *errors)
 
 
 async def _groups(backend: Backend, job_id: JobId) -> list[Group]:

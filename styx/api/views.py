@@ -68,6 +68,7 @@ def task_detail(row: Task, attempts: Sequence[Attempt], agents: Names) -> http.T
         **msgspec.structs.asdict(task(row, attempts, agents)),
         env=spec.env,
         workdir=spec.workdir,
+        bundle=spec.bundle,
         retries=spec.retries,
         infra_retries=spec.infra_retries,
         timeout_s=spec.timeout_s,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
-from styx.core import units
+from styx.core import bundle, units
 from styx.core.spec import MAX_TASKS_PER_JOB, Need, On, Requirements
 from styx.core.units import Expected
 from styx.errors import FieldError
@@ -176,9 +176,20 @@ def script(value: object) -> str:
 
 def directory(value: object) -> str:
     path = text(value)
-    if not path.startswith("/") or size_of(path) > MAX_PATH_BYTES:
-        raise Expected("an absolute directory on the agent's machine")
+    if not is_of_agent(path) or size_of(path) > MAX_PATH_BYTES:
+        raise Expected("an absolute directory on the agent's machine, or one below ~")
     return path
+
+
+def is_of_agent(path: str) -> bool:
+    """Whether a path says where on the agent's machine; others belong to who submits."""
+    return path.startswith(("/", "~/")) or path == "~"
+
+
+def bundle_id(value: object) -> str:
+    if not isinstance(value, str) or not bundle.is_id(value):
+        raise Expected("the id of a bundle: 64 hexadecimal digits")
+    return value
 
 
 def boolean(value: object) -> bool:

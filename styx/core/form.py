@@ -188,6 +188,8 @@ def _either_or(document: dict[str, object]) -> Iterable[FieldError]:
         yield FieldError("command", "missing: a program (with `args`), or a shell script in `run`")
     elif run and document.get("args"):
         yield FieldError("args", "belong to `command`; a `run` script holds its own words")
+    if document.get("workdir") is not None and document.get("bundle") is not None:
+        yield FieldError("bundle", "give either `workdir` or `bundle`, not both")
     if document.get("array") is not None and document.get("matrix") is not None:
         yield FieldError("matrix", "give either `array` or `matrix`, not both")
 
@@ -304,6 +306,7 @@ TASK: Final = {
     "matrix": Field("matrix", matrix.read),
     "workdir": Field("workdir", fields.directory),
     "labels": Field("labels", fields.labels),
+    "bundle": Field("bundle", fields.bundle_id),
 }
 _JOB: Final = {
     "name": Field("name", fields.name),

@@ -89,8 +89,18 @@ class TaskForm(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
             {"lr": [0.1, 0.01], "seed": "0..7", "exclude": [{"lr": 0.1, "seed": 0}]},
         ),
     ] = None
-    workdir: Annotated[str, _doc("A directory on the agent's machine.", "/srv/data")] = ""
+    workdir: Annotated[
+        str,
+        _doc(
+            "A directory to send along, relative to the file; or one on the agent's machine.",
+            ".",
+            "/srv/data",
+        ),
+    ] = ""
     labels: Annotated[dict[str, Word], _doc("For finding it again.", {"team": "vision"})] = {}
+    bundle: Annotated[
+        str, _doc("The id of a directory that was sent before: what `workdir` becomes.")
+    ] = ""
 
 
 class JobForm(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):

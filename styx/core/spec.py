@@ -88,6 +88,7 @@ class TaskSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     matrix: bool = False  # each of the values is a JSON object of variables
     workdir: str = ""  # a directory of the agent's machine; "" is the agent's own work directory
     labels: dict[str, str] = {}
+    bundle: str = ""  # id of a `core.bundle`, which is what the work directory then holds
 
     @property
     def width(self) -> int:

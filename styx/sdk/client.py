@@ -21,6 +21,7 @@ from urllib.parse import quote, urlsplit
 import msgspec
 
 from styx import __version__, config
+from styx.core import bundle
 from styx.errors import StyxError
 from styx.sdk import address, failures, streams
 from styx.sdk.transport import CALL_TIMEOUT_S, PATIENCE_S, Answer, Query, Transport
@@ -82,6 +83,20 @@ class Styx:
 
     def submit_job(self, job: Document, *, key: str = "") -> wire.JobSubmitted:
         return self._post(wire.JobSubmitted, "/jobs", body=job, key=key)
+
+    # --- files that tasks want (`sdk.sending` packs and sends a directory) ------------------------
+
+    def files(self) -> wire.FilesView:
+        """How much may be sent."""
+        return self._read(wire.FilesView, "/files")
+
+    def offer_bundle(self, manifest: bytes) -> wire.BundleView:
+        """What is missing of it; when nothing is, tasks may name it."""
+        return self._post(wire.BundleView, "/bundles", body=manifest)
+
+    def send_blobs(self, blobs: bytes) -> None:
+        """As `core.bundle.encode_blobs` makes them."""
+        self._post(wire.BlobsKept, "/blobs", body=blobs, media_type=bundle.BLOBS_TYPE)
 
     # --- tasks ------------------------------------------------------------------------------------
 
@@ -243,11 +258,18 @@ class Styx:
         query: Query | None = None,
         body: object = None,
         key: str = "",
+        media_type: str = "application/json",
     ) -> T:
         # One key for all repeats of this call: whatever breaks, it is done once.
         key = key or os.urandom(16).hex()
         answer = self._transport.call(
-            "POST", BASE + path, query=query, body=body, key=key, traceparent=config.traceparent()
+            "POST",
+            BASE + path,
+            query=query,
+            body=body,
+            key=key,
+            traceparent=config.traceparent(),
+            media_type=media_type,
         )
         return _decoded(answer, model)
 

@@ -93,16 +93,17 @@ class Transport:
         body: object = None,
         key: str = "",
         traceparent: str = "",
+        media_type: str = "application/json",
     ) -> Answer:
-        """One request and its answer below 400.
+        """One request and its answer below 400. A body of bytes is sent as it is, others as JSON.
 
         Raises: Unreachable, ServerFailed, and the RequestErrors of `failures.from_answer`.
         """
         headers = dict(self._headers)
         payload = None
         if body is not None:
-            payload = msgspec.json.encode(body)
-            headers["Content-Type"] = "application/json"
+            payload = body if isinstance(body, bytes) else msgspec.json.encode(body)
+            headers["Content-Type"] = media_type
         if key:
             headers["Idempotency-Key"] = key
         if traceparent:

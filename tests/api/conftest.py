@@ -17,6 +17,7 @@ from styx.config import Config, Server
 from styx.core.ids import AttemptKey, TaskId
 from styx.engine.loop import Engine
 from styx.kit.lag import Lag
+from styx.store.files import Files
 from styx.store.logs import LogFiles
 from styx.store.postgres import Database
 from styx.wire import agent as wire
@@ -82,7 +83,8 @@ async def running(database: Database, home: Path) -> AsyncIterator[Site]:
     logs = LogFiles(database, home / "logs")
     config = Config(home=str(home), server=Server(max_body_bytes=4 << 20, failed_auth_per_minute=0))
     async with engines.running(database, logs, retry_base_s=0.05) as engine:
-        behind = server.application(Backend(engine, database.query, logs))
+        files = Files(database, max_bundle_bytes=4 << 20, max_total_bytes=6 << 20)
+        behind = server.application(Backend(engine, database.query, logs, files))
         app = server.gate(behind, config, TOKEN, Lag(time.monotonic))
         async with serving(app) as (url, _):
             bearer = {"authorization": f"Bearer {TOKEN}"}

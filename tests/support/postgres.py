@@ -17,7 +17,10 @@ from styx.store import schema
 from styx.store.embedded import EmbeddedPostgres
 
 TEMPLATE: Final = "styx_template"
-ROWS: Final = ("jobs", "specs", "tasks", "attempts", "agents", "log_heads", "log_chunks", "audit")
+ROWS: Final = (
+    *("jobs", "specs", "tasks", "attempts", "agents", "log_heads", "log_chunks", "audit"),
+    *("blobs", "bundles"),
+)
 
 
 KNOWN: Final = [path.stem.removeprefix("styx_") for path in schema.MIGRATIONS.glob("styx_*.py")]
