@@ -14,6 +14,7 @@ from styx.core import bundle
 from styx.errors import InvalidSpec, LimitReached, NotFound
 from styx.wire import http
 
+OFFERED: Final = 4  # some 20 MiB each, at most
 HELLO: Final = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
 EXAMPLE: Final = {"entries": [["f", "hello.txt", 5, [HELLO]]], "version": 1}
 _wanted: Final = msgspec.json.Decoder(http.BlobsWanted)
@@ -22,6 +23,8 @@ _wanted: Final = msgspec.json.Decoder(http.BlobsWanted)
 class Files:
     def __init__(self, backend: Backend) -> None:
         self._files = backend.files
+        # Size and blobs of those that will come again, once what is missing has been sent.
+        self._offered: dict[str, tuple[int, Collection[str]]] = {}
 
     @route.get("/api/v1/files", "getFiles", http.FilesView)
     async def room(self, call: Call) -> Response[bytes]:
@@ -44,8 +47,13 @@ class Files:
         again: once nothing is missing, the bundle is kept, and tasks may name it.
         """
         body = await call.body()
-        id_, size, blobs = await asyncio.to_thread(_read, body)
+        id_ = bundle.id_of(body)
+        size, blobs = self._offered.pop(id_, None) or await asyncio.to_thread(_read, body)
         missing = await self._files.offer(id_, body, size, blobs)
+        if missing:
+            self._offered[id_] = size, blobs
+            if len(self._offered) > OFFERED:
+                del self._offered[next(iter(self._offered))]
         return reply(http.BundleView(id_, missing))
 
     @route.get("/api/v1/bundles/{id}", "getBundle", bundle.Manifest, refuses=(NotFound,))
@@ -94,10 +102,10 @@ class Files:
         return Response(answer, media_type=bundle.BLOBS_TYPE)
 
 
-def _read(body: bytes) -> tuple[str, int, Collection[str]]:
+def _read(body: bytes) -> tuple[int, Collection[str]]:
     """Raises: InvalidSpec."""
     manifest = bundle.decode(body)
-    return bundle.id_of(body), manifest.size, manifest.blobs()
+    return manifest.size, manifest.blobs()
 
 
 def _names(body: bytes) -> list[str]:

@@ -2,7 +2,7 @@
 
 import click
 
-from styx.cli import exits, files, follow, local, options, render, session, talk
+from styx.cli import exits, files, follow, local, options, parcels, render, session, talk
 from styx.errors import InvalidSpec
 from styx.file.job import Job
 from styx.sdk.client import Styx
@@ -35,6 +35,9 @@ def submit(
         talk.say(f"{file} is read as a file of SkyPilot's")
     session.warn(loaded.warnings)
     with local.connect_or_start() as styx:
+        parcels.send(styx, loaded)
+        if session.is_local(styx):
+            parcels.stand_here(loaded)
         job = _submit(styx, loaded.job, idempotency_key or "")
         session.warn(job.warnings)
         if follow_tasks:
@@ -50,8 +53,6 @@ def submit(
 
 
 def _submit(styx: Styx, given: Job, key: str) -> wire.JobSubmitted:
-    if session.is_local(styx):
-        files.stand_here(given.body)
     try:
         return styx.submit_job(given.body, key=key)
     except InvalidSpec as error:

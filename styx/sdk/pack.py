@@ -92,7 +92,8 @@ def pack(
             tell(f"reading files: {number:,} of {len(found):,}")
         entries.append(_entry(path, what, cache, places))
     manifest = bundle.Manifest(tuple(entries))
-    bundle.check(manifest)
+    if len(sources) > 1:  # what is a file in one may be a directory in another
+        bundle.check(manifest)
     cache.save()
     data = bundle.encode(manifest)
     return Packed(bundle.id_of(data), data, places)
