@@ -38,8 +38,7 @@ class Courier:
             encrypted=address.encrypted,
             token=self._token,
             home=self._home,
-            job=target.job,
-            bundle=target.bundle,
+            target=target,
             cache_bytes=self._cache_bytes,
         )
         try:
@@ -76,7 +75,7 @@ class Rooms:
         self._home = home
 
     def exists(self, target: Target) -> bool:
-        return os.path.isdir(target.path(self._home))
+        return all(map(os.path.exists, target.marks(self._home)))
 
     async def tidy(self, needed: Collection[str], kept_s: float) -> None:
         await asyncio.to_thread(self._tidy, needed, kept_s)

@@ -8,16 +8,25 @@ import msgspec
 JOBS: Final = "jobs"  # of an agent's state directory: one for each job, which its tasks share
 NEW: Final = ".new-"  # a directory that is being filled; without its process it is garbage
 GONE: Final = ".gone-"  # one that is being removed
+LAID: Final = ".laid-"  # says that a bundle was laid over what is there
 
 
 class Target(NamedTuple):
-    """What is wanted where: a bundle, by the tasks of a job."""
+    """What is wanted where: a bundle as a directory of a job, and others over what is there."""
 
     job: str
-    bundle: str
+    bundle: str = ""
+    over: tuple[tuple[str, str], ...] = ()  # "/" or "~", and the bundle
 
-    def path(self, home: str) -> str:
-        return f"{home}/{JOBS}/{self.job}/{self.bundle[:32]}"
+    def marks(self, home: str) -> list[str]:
+        """Paths that are there once all of it is."""
+        laid = [f"{home}/{JOBS}/{self.job}/{LAID}{bundle[:32]}" for _, bundle in self.over]
+        return [*laid, room(home, self.job, self.bundle)] if self.bundle else laid
+
+
+def room(home: str, job: str, bundle: str) -> str:
+    """The directory of a bundle that the tasks of a job share."""
+    return f"{home}/{JOBS}/{job}/{bundle[:32]}"
 
 
 class Ended(StrEnum):
@@ -41,6 +50,5 @@ class Request(msgspec.Struct, frozen=True):
     encrypted: bool
     token: str
     home: str
-    job: str
-    bundle: str
+    target: Target
     cache_bytes: int

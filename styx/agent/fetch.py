@@ -1,10 +1,11 @@
-"""Bring a bundle to the directory of a job: `python -m styx.agent.fetch`, its `Request` a line on stdin, its
+"""Bring bundles to where the tasks of a job want them: `python -m styx.agent.fetch`, its `Request` a line on stdin, its
 `Outcome` a line on stdout.
 
 A process of its own, so that however long it takes nothing else of the agent waits for it. It ends when its
 standard input does, which is when the agent wants it no more, or has died.
 """
 
+import errno
 import http.client
 import os
 import secrets
@@ -18,16 +19,17 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from styx.agent import errand, shelf
-from styx.agent.errand import Ended, Outcome, Request, Target
+from styx.agent.errand import Ended, Outcome, Request
 from styx.agent.shelf import Blobs
 from styx.agent.tree import Tree
 from styx.core import bundle
-from styx.core.bundle import Directory, Link, Manifest
+from styx.core.bundle import Directory, File, Link, Manifest
 from styx.errors import InvalidSpec
 
 TIMEOUT_S: Final = 60.0  # of a server that says nothing
 DISK_RESERVE_BYTES: Final = 64 << 20
 TRIES: Final = 3  # of blobs that have gone from the shelf, or never came
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 _GONE: Final = frozenset({401, 403, 404, 422})  # asking again will not change it
 
 
@@ -87,20 +89,16 @@ class Server:
 
 
 def fetch(request: Request) -> Outcome:
-    """Once it is done the directory is there, whole. Whoever comes second finds it."""
-    target = Target(request.job, request.bundle)
-    path = target.path(request.home)
-    if os.path.isdir(path):
-        return Outcome(Ended.DONE)
-    new = f"{os.path.dirname(path)}/{errand.NEW}{secrets.token_hex(8)}"
+    """Once it is done all of it is there. Whoever comes second finds it."""
     server = Server(request)
     try:
         blobs = Blobs(request.home, request.cache_bytes)
-        manifest = _manifest(server, request.bundle)
-        _check_room(request.home, blobs, manifest)
-        _bring(server, blobs, manifest.blobs())
-        _unpack(new, manifest, _reading(server, blobs))
-        _put(new, path)
+        job = f"{request.home}/{errand.JOBS}/{request.target.job}"
+        os.makedirs(job, mode=0o700, exist_ok=True)
+        if id_ := request.target.bundle:
+            _make(server, blobs, id_, errand.room(request.home, request.target.job, id_))
+        for place, id_ in request.target.over:
+            _lay(server, blobs, id_, os.path.expanduser(place), f"{job}/{errand.LAID}{id_[:32]}")
         blobs.trim()
     except Failed as failed:
         return failed.outcome
@@ -110,8 +108,62 @@ def fetch(request: Request) -> Outcome:
         return Outcome(Ended.FULL, f"files cannot be written: {error.strerror}")
     finally:
         server.close()
-        shutil.rmtree(new, ignore_errors=True)
     return Outcome(Ended.DONE)
+
+
+def _make(server: Server, blobs: Blobs, id_: str, path: str) -> None:
+    """A bundle as a directory, which is there whole or not at all."""
+    if os.path.isdir(path):
+        return
+    new = f"{os.path.dirname(path)}/{errand.NEW}{secrets.token_hex(8)}"
+    try:
+        manifest = _manifest(server, id_)
+        _check_room(os.path.dirname(path), blobs, manifest)
+        _bring(server, blobs, manifest.blobs())
+        _unpack(new, manifest, _reading(server, blobs))
+        _put(new, path)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def _lay(server: Server, blobs: Blobs, id_: str, top: str, mark: str) -> None:
+    """A bundle over what is there: each file is put in its place whole, and nothing is removed.
+
+    Where it goes is its user's wish, and by that user's rights: links on the way are followed.
+    """
+    if os.path.exists(mark):
+        return
+    manifest = _manifest(server, id_)
+    _check_room(os.path.dirname(mark), blobs, manifest)
+    _bring(server, blobs, manifest.blobs())
+    read = _reading(server, blobs)
+    for entry in manifest.entries:
+        path = os.path.join(top, *bundle.parts(entry.path))
+        try:
+            _lay_one(entry, path, read)
+        except OSError as error:
+            ended = Ended.FULL if error.errno in _FULL else Ended.REFUSED
+            raise Failed(ended, f"{path} cannot be written: {error.strerror}") from error
+    os.close(os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+
+def _lay_one(entry: bundle.Entry, path: str, read: Callable[[str, int], bytes]) -> None:
+    if isinstance(entry, Directory):
+        os.makedirs(path, exist_ok=True)
+        return
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    new = f"{os.path.dirname(path)}/{errand.NEW}{secrets.token_hex(8)}"
+    try:
+        if isinstance(entry, Link):
+            os.symlink(entry.target, new)
+        else:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            file = os.open(new, flags, 0o755 if entry.executable else 0o644)
+            _write(file, entry, read)
+        os.replace(new, path)
+    finally:
+        if os.path.lexists(new):
+            os.unlink(new)
 
 
 def _manifest(server: Server, id_: str) -> Manifest:
@@ -177,12 +229,7 @@ def _unpack(path: str, manifest: Manifest, read: Callable[[str, int], bytes]) ->
     tree = Tree(path)
     try:
         for file in manifest.files():
-            descriptor = tree.create(file.path, executable=file.executable)
-            try:
-                for name, size in file.pieces():
-                    shelf.write_whole(descriptor, read(name, size))
-            finally:
-                os.close(descriptor)
+            _write(tree.create(file.path, executable=file.executable), file, read)
         # Last, so that nothing that is written could come across one.
         for entry in manifest.entries:
             if isinstance(entry, Link):
@@ -194,6 +241,14 @@ def _unpack(path: str, manifest: Manifest, read: Callable[[str, int], bytes]) ->
         raise Failed(Ended.REFUSED, what) from error
     finally:
         tree.close()
+
+
+def _write(descriptor: int, file: File, read: Callable[[str, int], bytes]) -> None:
+    try:
+        for name, size in file.pieces():
+            shelf.write_whole(descriptor, read(name, size))
+    finally:
+        os.close(descriptor)
 
 
 def _put(new: str, path: str) -> None:

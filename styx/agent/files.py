@@ -64,8 +64,9 @@ class Files:
         """As `Executor.send`."""
         key: str = order.get("k", "")
         match order["do"]:
-            case "start" if bundle := order.get("bundle"):
-                target = Target(order["job"], bundle)
+            case "start" if "job" in order:
+                over = tuple(sorted(order["files"].items()))
+                target = Target(order["job"], order["bundle"], over)
                 if self._rooms.exists(target):
                     self._command(order)
                 elif key not in self._targets:

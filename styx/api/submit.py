@@ -145,17 +145,21 @@ async def submit(
 
 async def _require_bundles(backend: Backend, spec: JobSpec) -> None:
     """Raises: InvalidSpec, if one is not here; who would fetch it later could only fail."""
-    wanted = {task.bundle for task in spec.tasks if task.bundle}
+    wanted = {id_ for task in spec.tasks if task.bundle or task.files for id_ in task.bundles}
     if not wanted:
         return
     absent = wanted - await backend.files.use(wanted)
     errors = [
         FieldError(
-            "bundle" if len(spec.tasks) == 1 else f"tasks.{task.name}.bundle",
-            f"the bundle {task.bundle[:16]}… is not here: send its directory again",
+            key if len(spec.tasks) == 1 else f"tasks.{task.name}.{key}",
+            f"the bundle {id_[:16]}… is not here: send its directory again",
         )
         for task in spec.tasks
-        if task.bundle in absent
+        for key, id_ in (
+            ("bundle", task.bundle),
+            *((f"files.{p}", i) for p, i in task.files.items()),
+        )
+        if id_ in absent
     ]
     if errors:
         raise InvalidSpec(f"{errors[0].path}: {errors[0].message}", *errors)

@@ -69,6 +69,7 @@ def task_detail(row: Task, attempts: Sequence[Attempt], agents: Names) -> http.T
         env=spec.env,
         workdir=spec.workdir,
         bundle=spec.bundle,
+        files=spec.files,
         retries=spec.retries,
         infra_retries=spec.infra_retries,
         timeout_s=spec.timeout_s,

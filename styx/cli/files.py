@@ -25,7 +25,7 @@ def load(path: str, *, env: Mapping[str, str], sky: bool = False) -> Loaded:
     if sky or (read.is_yaml(source) and recognise.is_sky(read.documents(source))):
         found = _pipeline(source, env)
         warnings = [f"{note.where}: {note.message}" for note in found.warnings]
-        return Loaded(found.job(), base, warnings, sky=True)
+        return Loaded(found.job(), Path.cwd(), warnings, sky=True)  # as with SkyPilot
     document = read.only(read.documents(source), expected=read.EXPECTED, example=read.EXAMPLE)
     return Loaded(job.of(document, env=env), base)
 

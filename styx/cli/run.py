@@ -92,7 +92,7 @@ def _place(styx: Styx, workdir: str | None) -> dict[str, Any]:
         return {}
     if fields.is_of_agent(workdir):
         return {"workdir": workdir}
-    return {"bundle": parcels.of_directory(styx, Path(workdir).resolve())}
+    return {"bundle": parcels.of(styx, (Path(workdir).resolve(), ""))}
 
 
 def _document(command: tuple[str, ...], given: dict[str, Any]) -> dict[str, Any]:

@@ -307,6 +307,7 @@ TASK: Final = {
     "workdir": Field("workdir", fields.directory),
     "labels": Field("labels", fields.labels),
     "bundle": Field("bundle", fields.bundle_id),
+    "files": Field("files", fields.files),
 }
 _JOB: Final = {
     "name": Field("name", fields.name),

@@ -101,6 +101,13 @@ class TaskForm(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     bundle: Annotated[
         str, _doc("The id of a directory that was sent before: what `workdir` becomes.")
     ] = ""
+    files: Annotated[
+        dict[str, str],
+        _doc(
+            "Destinations, and the files or directories that are sent there.",
+            {"data": "../data", "~/.netrc": "./netrc"},
+        ),
+    ] = {}
 
 
 class JobForm(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):

@@ -58,7 +58,7 @@ SELECT (SELECT coalesce(sum(size), 0) FROM blobs)::bigint
 """
 _WANTED: Final = """
 SELECT body FROM specs WHERE job_id IN (SELECT id FROM jobs WHERE state = 'running')
-AND body LIKE '%"bundle":"%'
+AND (body LIKE '%"bundle":"%' OR body LIKE '%"files":{%')
 """
 _OLDEST: Final = """
 SELECT id, used_at FROM bundles
@@ -85,6 +85,7 @@ class _Wants(msgspec.Struct):
     """Of a spec, what is asked for here."""
 
     bundle: str = ""
+    files: dict[str, str] = {}
 
 
 class Files:
@@ -225,8 +226,9 @@ class Files:
 
 
 def _bundles(bodies: Iterable[str]) -> list[bytes]:
-    wanted = {msgspec.json.decode(body, type=_Wants).bundle for body in bodies}
-    return [bytes.fromhex(id_) for id_ in wanted if id_]
+    wanted = (msgspec.json.decode(body, type=_Wants) for body in bodies)
+    ids = {id_ for each in wanted for id_ in (each.bundle, *each.files.values())}
+    return [bytes.fromhex(id_) for id_ in ids if id_]
 
 
 def _blobs(manifest: bytes) -> list[bytes]:

@@ -135,6 +135,7 @@ class TaskDetail(TaskView):
     env: dict[str, str] = {}
     workdir: str = ""
     bundle: str = ""
+    files: dict[str, str] = {}  # "/" or "~" → bundle
     retries: int = 0
     infra_retries: int = 0
     timeout_s: float | None = None

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from styx.agent import fetch
-from styx.agent.errand import Ended, Outcome, Request, Target
+from styx.agent.errand import Ended, Outcome, Request, Target, room
 from styx.agent.shelf import Blobs
 from styx.core import bundle
 from styx.core.bundle import BLOB_BYTES, Blob, Directory, File, Link, Manifest
@@ -89,13 +89,17 @@ def home(tmp_path: Path) -> Path:
 
 
 def get(depot: Depot, home: Path, id_: str, *, job: str = "job", cache: int = 1 << 30) -> Outcome:
+    return errand(depot, home, Target(job, id_), cache)
+
+
+def errand(depot: Depot, home: Path, target: Target, cache: int = 1 << 30) -> Outcome:
     return fetch.fetch(
-        Request("127.0.0.1", depot.port, "", False, "", str(home), job, id_, cache)
+        Request("127.0.0.1", depot.port, "", False, "", str(home), target, cache)
     )  # fmt: skip
 
 
 def there(home: Path, id_: str, job: str = "job") -> Path:
-    return Path(Target(job, id_).path(str(home)))
+    return Path(room(str(home), job, id_))
 
 
 def nothing_is_there(home: Path) -> None:
@@ -234,6 +238,43 @@ def test_what_may_come_later(depot: Depot, home: Path) -> None:
     assert get(elsewhere, home, id_).ended is Ended.LATER
     nothing_is_there(home)
     assert get(depot, home, id_).ended is Ended.DONE
+
+
+def test_a_bundle_is_laid_over_what_is_there(
+    depot: Depot, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    top = home.parent / "user"
+    (top / ".config").mkdir(parents=True)
+    (top / ".config" / "old").write_text("stays")
+    (top / ".config" / "tool").write_text("goes")
+    monkeypatch.setenv("HOME", str(top))
+    user = depot.has(
+        a_file(".config/tool", b"new"),
+        Link("l", ".config/tool"),
+        a_file("x/y", b"new", executable=True),
+        Directory("z"),
+        blobs=(b"new",),
+    )
+    whole = depot.has(a_file(f"{home.parent}/abs".lstrip("/"), b"new"))
+    target = Target("job", "", (("/", whole), ("~", user)))
+    assert errand(depot, home, target) == Outcome(Ended.DONE)
+    assert (top / ".config" / "old").read_text() == "stays"
+    assert (top / ".config" / "tool").read_text() == (top / "l").read_text() == "new"
+    assert os.access(top / "x" / "y", os.X_OK)
+    assert (top / "z").is_dir()
+    assert (home.parent / "abs").read_text() == "new"
+    assert sorted(path.name for path in top.iterdir()) == [".config", "l", "x", "z"]
+    # Once for a job, and again for the next.
+    (top / "l").unlink()
+    assert errand(depot, home, target).ended is Ended.DONE
+    assert not (top / "l").exists()
+    assert errand(depot, home, target._replace(job="next")).ended is Ended.DONE
+    assert (top / "l").exists()
+    # What is in the way is told with its path.
+    (top / "x" / "y").unlink()
+    (top / "x" / "y").mkdir()
+    outcome = errand(depot, home, target._replace(job="third"))
+    assert outcome == Outcome(Ended.REFUSED, f"{top}/x/y cannot be written: Is a directory")
 
 
 def test_the_shelf_keeps_what_was_used_last(home: Path) -> None:
