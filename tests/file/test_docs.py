@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from styx.cli import parcels
+from styx.cli.files import Loaded
 from styx.file import job, read, yaml_text
 from styx.sky import pipeline, recognise
 
@@ -15,14 +17,19 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
 
 
-@pytest.mark.parametrize("page", ["task-files.md", "quickstart.md"])
+@pytest.mark.parametrize("page", ["task-files.md", "quickstart.md", "files.md"])
 @pytest.mark.parametrize("language", ["yaml", "toml"])
-def test_every_example_is_a_task_file(page: str, language: str) -> None:
+def test_every_example_is_a_task_file(page: str, language: str, tmp_path: Path) -> None:
+    (tmp_path / "project").mkdir()
+    for name in ("seed.csv", "project/netrc"):
+        (tmp_path / name).touch()
     found = blocks(page, language)
-    assert found or (page, language) == ("quickstart.md", "toml")
+    assert found or (page != "task-files.md" and language == "toml")
     for text in found:
         document = read.documents(read.Source(f"x.{language}", text))
-        job.of(read.only(document, expected="", example="")).check()
+        given = job.of(read.only(document, expected="", example=""))
+        parcels.check(Loaded(given, tmp_path / "project"))
+        given.check()
 
 
 def test_the_examples_of_skypilot_are_known_and_run() -> None:
