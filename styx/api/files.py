@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Collection
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from litestar import Response
@@ -12,19 +12,28 @@ from styx.api.backend import Backend
 from styx.api.route import Call, reply
 from styx.core import bundle
 from styx.errors import InvalidSpec, LimitReached, NotFound
+from styx.store.files import GRACE_S
 from styx.wire import http
 
-OFFERED: Final = 4  # some 20 MiB each, at most
+OFFERED: Final = 16  # some 10 MiB each, at most
+OFFERED_S: Final = GRACE_S / 2
 HELLO: Final = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
 EXAMPLE: Final = {"entries": [["f", "hello.txt", 5, [HELLO]]], "version": 1}
 _wanted: Final = msgspec.json.Decoder(http.BlobsWanted)
 
 
+class Offered(NamedTuple):
+    """A bundle that comes again, once what is missing has been sent: `blobs` are what to look for then."""
+
+    size: int
+    blobs: Collection[str]
+    until_s: float  # what was here stays so long, whatever is collected
+
+
 class Files:
     def __init__(self, backend: Backend) -> None:
         self._files = backend.files
-        # Size and blobs of those that will come again, once what is missing has been sent.
-        self._offered: dict[str, tuple[int, Collection[str]]] = {}
+        self._offered: dict[str, Offered] = {}  # by id, the oldest first
 
     @route.get("/api/v1/files", "getFiles", http.FilesView)
     async def room(self, call: Call) -> Response[bytes]:
@@ -48,10 +57,13 @@ class Files:
         """
         body = await call.body()
         id_ = bundle.id_of(body)
-        size, blobs = self._offered.pop(id_, None) or await asyncio.to_thread(_read, body)
-        missing = await self._files.offer(id_, body, size, blobs)
+        now_s = asyncio.get_running_loop().time()
+        offered = self._offered.pop(id_, None)
+        if offered is None or now_s > offered.until_s:
+            offered = Offered(*await asyncio.to_thread(_read, body), now_s + OFFERED_S)
+        missing = await self._files.offer(id_, body, offered.size, offered.blobs)
         if missing:
-            self._offered[id_] = size, blobs
+            self._offered[id_] = offered._replace(blobs=missing)
             if len(self._offered) > OFFERED:
                 del self._offered[next(iter(self._offered))]
         return reply(http.BundleView(id_, missing))

@@ -6,6 +6,7 @@ a git repository the rules above it hold, too. `.styxignore` counts after `.giti
 that excludes. A `.skyignore` at the top stands in for every `.gitignore`, as with SkyPilot.
 """
 
+import re
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -17,12 +18,16 @@ NEVER: Final = ".git"  # a directory, or of a worktree a file
 GIT: Final = ".gitignore"
 SKY: Final = ".skyignore"
 OURS: Final = ".styxignore"
+_GROUP: Final = re.compile(r"\(\?P<\w+>")  # a name may stand in one expression once only
 
 
 class Rules(NamedTuple):
-    """Of one directory; `above` are those of the directories that it is in."""
+    """Of one directory; `above` are those of the directories that it is in. `any` finds what any rule of
+    `spec` would: most paths are none's business, and one expression says so ten times as fast.
+    """
 
     spec: GitIgnoreSpec
+    any: re.Pattern[str]
     prefix: str  # from there to the top of what is sent, if it lies above
     base: int  # how much of a path leads there, if it lies below
     above: "Rules | None"
@@ -32,8 +37,10 @@ class Rules(NamedTuple):
         rules: Rules | None = self
         while rules is not None:
             seen = rules.prefix + path[rules.base :] + ("/" if directory else "")
-            if (excluded := rules.spec.check_file(seen).include) is not None:
-                return excluded
+            if rules.any.search(seen):
+                excluded = rules.spec.check_file(seen).include
+                if excluded is not None:
+                    return excluded
             rules = rules.above
         return False
 
@@ -54,7 +61,9 @@ class Ignore:
         if not self._sky:
             for path in reversed(above[1 : repository + 1]):
                 if (spec := _read(path, (GIT,))) is not None:
-                    rules = Rules(spec, f"{self._top.relative_to(path).as_posix()}/", 0, rules)
+                    rules = Rules(
+                        spec, _any(spec), f"{self._top.relative_to(path).as_posix()}/", 0, rules
+                    )
         return rules
 
     def inside(
@@ -64,7 +73,12 @@ class Ignore:
         if names.isdisjoint(self._names):
             return above
         spec = _read(directory, tuple(name for name in self._names if name in names))
-        return above if spec is None else Rules(spec, "", len(path), above)
+        return above if spec is None else Rules(spec, _any(spec), "", len(path), above)
+
+
+def _any(spec: GitIgnoreSpec) -> re.Pattern[str]:
+    texts: list[str] = [str(rule.regex.pattern) for rule in spec.patterns if rule.regex is not None]  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]: of text or of bytes
+    return re.compile("|".join(f"(?:{_GROUP.sub('(?:', text)})" for text in texts) or r"(?!)")
 
 
 def _read(directory: Path, names: tuple[str, ...]) -> GitIgnoreSpec | None:

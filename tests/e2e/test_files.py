@@ -307,7 +307,7 @@ def test_what_has_no_room_goes_elsewhere(own: Site, line: Line, folder: Path) ->
     task_id = fetching(own, line, folder)
     task = own.task(task_id)
     blocked = own.agents["far"].home / "jobs" / task["job_id"]
-    blocked.parent.mkdir(exist_ok=True)
+    blocked.rmdir()
     blocked.write_text("")
     line.open()
     until(lambda: own.task(task_id)["attempts"][0]["reason"] == "agent_full")
