@@ -74,7 +74,11 @@ class Rooms:
     def __init__(self, home: str) -> None:
         self._home = home
 
-    def exists(self, target: Target) -> bool:
+    def use(self, target: Target) -> bool:
+        try:
+            os.utime(f"{self._home}/{errand.JOBS}/{target.job}")
+        except FileNotFoundError:
+            return False
         return all(map(os.path.exists, target.marks(self._home)))
 
     async def tidy(self, needed: Collection[str], kept_s: float) -> None:

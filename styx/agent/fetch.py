@@ -1,5 +1,5 @@
-"""Bring bundles to where the tasks of a job want them: `python -m styx.agent.fetch`, its `Request` a line on stdin, its
-`Outcome` a line on stdout.
+"""Bring bundles to where the tasks of a job want them: `python -m styx.agent.fetch`, its `Request` a line on
+stdin, its `Outcome` a line on stdout.
 
 A process of its own, so that however long it takes nothing else of the agent waits for it. It ends when its
 standard input does, which is when the agent wants it no more, or has died.

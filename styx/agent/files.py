@@ -23,6 +23,7 @@ RETRY_BASE_S: Final = 0.5
 RETRY_CAP_S: Final = 15.0
 LOOKS: Final = 10  # for directories that nobody needs, in the time for which one is kept
 LOOK_MAX_S: Final = 60.0
+NOWHERE: Final = "/dev/null/files"
 
 Order = dict[str, Any]
 log: Final = logging.getLogger("styx.agent")
@@ -35,7 +36,9 @@ class Held(NamedTuple):
 
 
 class Files:
-    """`until` answers until when a start may happen, and `live` which jobs have tasks here."""
+    """`until` answers until when a start may happen, and `live` which jobs have tasks here; None, while that
+    is not known.
+    """
 
     def __init__(
         self,
@@ -45,7 +48,7 @@ class Files:
         flush: Callable[[], None],
         *,
         until: Callable[[Order], float],
-        live: Callable[[], Collection[str]],
+        live: Callable[[], Collection[str] | None],
         kept_s: float,
     ) -> None:
         self._courier = courier
@@ -67,7 +70,7 @@ class Files:
             case "start" if "job" in order:
                 over = tuple(sorted(order["files"].items()))
                 target = Target(order["job"], order["bundle"], over)
-                if self._rooms.exists(target):
+                if self._rooms.use(target):
                     self._command(order)
                 elif key not in self._targets:
                     self._hold(key, target, order)
@@ -168,15 +171,19 @@ class Files:
 
     def _end(self, order: Order, reason: Reason, detail: str) -> None:
         end = {"reason": reason, "detail": detail}
-        self._command(order | {"until": self._until(order), "end": end})
+        # A supervisor that is older than this link does not know `end`: there it cannot start.
+        order = order | {"until": self._until(order), "end": end, "cwd": NOWHERE}
+        self._command(order)
 
     # --- what is there ------------------------------------------------------------------------
 
     async def _tidy(self) -> None:
         """Remove the directories of jobs that have had nothing here for a while."""
         while True:
-            needed = {target.job for target in self._held} | set(self._live())
-            await self._rooms.tidy(needed, self._kept_s)
+            live = self._live()
+            if live is not None:
+                needed = {target.job for target in self._held}
+                await self._rooms.tidy(needed.union(live), self._kept_s)
             await asyncio.sleep(min(LOOK_MAX_S, self._kept_s / LOOKS))
 
 

@@ -135,8 +135,10 @@ class Link:
     def _start_until(self, order: Record) -> float:
         return self._duties.start_until(order)
 
-    def _jobs(self) -> set[str]:
-        """Whose directories are in use."""
+    def _jobs(self) -> set[str] | None:
+        """Whose directories are in use; None before the supervisor has said what it holds."""
+        if not self._executor.synced.is_set():
+            return None
         return {entry.job for entry in self._roster if entry.live}
 
     # --- the supervisor's side ----------------------------------------------------------------

@@ -110,8 +110,8 @@ class Courier(Protocol):
 class Rooms(Protocol):
     """The directories that jobs have on this machine."""
 
-    def exists(self, target: Target) -> bool:
-        """Whether it is there, whole."""
+    def use(self, target: Target) -> bool:
+        """Whether it is there, whole; then it has just been needed."""
         ...
 
     async def tidy(self, needed: Collection[str], kept_s: float) -> None:

@@ -68,9 +68,11 @@ class Files:
                 del self._offered[next(iter(self._offered))]
         return reply(http.BundleView(id_, missing))
 
-    @route.get("/api/v1/bundles/{id}", "getBundle", bundle.Manifest, refuses=(NotFound,))
+    @route.get(
+        "/api/v1/bundles/{id}", "getBundle", bundle.Manifest, refuses=(NotFound,), exact=True
+    )
     async def get(self, call: Call) -> Response[bytes]:
-        """A manifest, as it was sent, by its whole id."""
+        """A manifest, as it was sent."""
         id_: str = call.path_params["id"]
         manifest = await self._files.manifest(id_) if bundle.is_id(id_) else None
         if manifest is None:

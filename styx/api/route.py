@@ -87,6 +87,7 @@ class Route:
     media_types: tuple[str, ...] = (JSON,)
     refuses: Refusals = ()
     open: bool = False  # to everybody
+    exact: bool = False  # the `{id}` of its path is a whole one
 
     @property
     def tag(self) -> str:

@@ -162,6 +162,8 @@ def _path_parameters(taken: Route) -> list[dict[str, Any]]:
     if "{id}" not in taken.path:
         return []
     said = "An id, a unique prefix of one, a name (the newest), or `last`"
+    if taken.exact:
+        said = "The whole id"
     return [_parameter("id", "path", {"type": "string"}, said, required=True)]
 
 

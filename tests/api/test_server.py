@@ -16,6 +16,7 @@ OPERATIONS = {
     *("getTaskEvents", "getTaskLogs"),
     *("submitJob", "listJobs", "getJob", "getJobGraph", "cancelJob", "retryJob"),
     *("listAgents", "getAgent", "drainAgent", "resumeAgent"),
+    *("getFiles", "offerBundle", "getBundle", "sendBlobs", "fetchBlobs"),
     *("followEvents", "listAudit", "getMetrics"),
 }
 OPEN = {("GET", "/health"), ("GET", "/readyz")}
@@ -140,6 +141,8 @@ async def test_the_description_is_openapi(empty):
         if method == "POST":
             assert {"400", "413", "415"} <= operation["responses"].keys()
         if "{id}" in path:
+            assert "404" in operation["responses"]
+        if "{id}" in path and operation["operationId"] != "getBundle":  # by its whole id only
             assert {"404", "409"} <= operation["responses"].keys()
         for status, response in operation["responses"].items():
             if status >= "400" and (method, path, status) != ("GET", "/readyz", "503"):
@@ -151,7 +154,8 @@ async def test_the_examples_are_accepted(site):
         body = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
         if "example" in body:
             answer = await site.http.request(method, path, json=body["example"])
-            assert answer.status_code == 201, (path, answer.text)
+            assert answer.status_code < 300, (path, answer.text)
+            assert str(answer.status_code) in operation["responses"]
 
 
 async def test_the_page_needs_nothing_from_elsewhere(empty):

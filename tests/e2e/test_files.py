@@ -114,11 +114,14 @@ tasks:
     tasks = submit(site, folder, text)
     until(lambda: site.status(tasks["long"]) == "running")
     (room,) = rooms(site, site.task(tasks["long"])["job_id"])
+    site.agents["one"].kill_link()
     time.sleep(3.0)  # longer than it is kept
+    site.agents["one"].restart()
+    until(lambda: site.agent_status("one") == "ready")
+    time.sleep(3.0)
     assert (room / "go.sh").exists(), "somebody is in it"
     (room / "stop").write_text("")
     assert site.finished(tasks["long"])["status"] == "succeeded"
-    assert room.exists()
     until(lambda: not room.parent.exists(), "the directory is removed")
 
 
