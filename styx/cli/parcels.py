@@ -61,8 +61,8 @@ def of(styx: Styx, *sources: tuple[Path, str]) -> str:
     sending, source = main.load(commands.SEND), main.load(commands.SOURCE)
     caches = config.load().config.home_path / "cache" / "files"
     with talk.passing(f"reading {sources[0][0]} …"):
-        tell = talk.status_line if talk.interactive() else str
-        return sending(styx, [source(path, to) for path, to in sources], caches, tell=tell)
+        progress = {"tell": talk.status_line} if talk.interactive() else {}
+        return sending(styx, [source(path, to) for path, to in sources], caches, **progress)
 
 
 def _fill(loaded: Loaded, pack: Pack) -> None:
