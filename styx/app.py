@@ -46,6 +46,7 @@ from styx.kit.lag import Lag
 from styx.sdk import address
 from styx.store.election import Election
 from styx.store.embedded import EmbeddedPostgres, HomeLock
+from styx.store.files import Files
 from styx.store.notices import Notices
 from styx.store.postgres import Pools
 from styx.store.schedules import ScheduleRows
@@ -212,8 +213,11 @@ class Site:
             self._notifying = None
         if engine is not None and opened is not None and schedules is not None:
             database, logs = opened
-            backend = Backend(engine, database.query, logs, schedules, self._config.webhooks)
-            self._app = server.application(backend)
+            files = Files(database, **msgspec.structs.asdict(self._config.files))
+            webhooks = self._config.webhooks
+            self._app = server.application(
+                Backend(engine, database.query, logs, schedules, files, webhooks)
+            )
             notifier = Notifier(Notices(database), database.query, engine.feed, self._told)
             assert self._group is not None, "it was begun before anybody led"
             self._notifying = supervise.start(

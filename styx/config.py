@@ -66,6 +66,8 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gpus: Annotated[int, msgspec.Meta(ge=0)] | None = None
     labels: dict[str, str] = {}
     spool_bytes_per_attempt: Count = 256 << 20
+    files_bytes: Count = 4 << 30
+    files_kept_s: Seconds = 3_600.0
 
 
 class Logs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -83,6 +85,11 @@ class Webhooks(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     timeout_s: Seconds = 10.0
 
 
+class Files(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    max_bundle_bytes: Count = 1 << 30
+    max_total_bytes: Count = 10 << 30
+
+
 class Telemetry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     otlp_endpoint: str = ""  # "" is none; the base address of an OpenTelemetry collector
 
@@ -96,6 +103,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     agent: AgentConfig = AgentConfig()
     logs: Logs = Logs()
     webhooks: Webhooks = Webhooks()
+    files: Files = Files()
     telemetry: Telemetry = Telemetry()
 
     @property

@@ -45,8 +45,11 @@ class Lease:
 
     def start_until(self, spec: TaskSpec) -> float:
         """Until when an attempt may be started that was assigned under this lease (R-40)."""
-        if spec.exclusive:
-            return self.exclusive_until - spec.grace_s
+        return self.until(exclusive=spec.exclusive, grace_s=spec.grace_s)
+
+    def until(self, *, exclusive: bool, grace_s: float) -> float:
+        if exclusive:
+            return self.exclusive_until - grace_s
         return self.at + min(FRESH_S, self._lost_after_s)
 
 
@@ -84,6 +87,7 @@ class Duties:
         self._has_gpus = has_gpus
         self.full = full
         self.session: Reporter | None = None
+        self._lease = Lease(proc.now(), 0.0)  # the last that was spoken of
 
     # --- from the server ----------------------------------------------------------------------
 
@@ -93,6 +97,7 @@ class Duties:
             if entry.order is None:
                 self._report(entry)
             return
+        self._lease = lease
         until = lease.start_until(assign.spec)
         if proc.now() >= until:
             self._void(
@@ -133,8 +138,13 @@ class Duties:
 
     def renew(self, lease: Lease) -> None:
         """Let exclusive attempts, if there are any, run for as long as this lease goes."""
+        self._lease = lease
         if any(entry.live and entry.exclusive for entry in self._roster):
             self._command({"do": "lease", "until": lease.exclusive_until})
+
+    def start_until(self, order: Mapping[str, Any]) -> float:
+        """Until when what was ordered a while ago may start, as things stand now."""
+        return self._lease.until(exclusive=order["exclusive"], grace_s=order["grace"])
 
     # --- from the supervisor ------------------------------------------------------------------
 

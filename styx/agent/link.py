@@ -16,8 +16,10 @@ import msgspec
 import styx
 from styx.agent import home, proc, websocket
 from styx.agent import identity as identities
+from styx.agent.courier import Courier, Rooms
 from styx.agent.duties import Duties
 from styx.agent.executor import Executor, Record
+from styx.agent.files import Files
 from styx.agent.identity import Identity
 from styx.agent.probe import Machine, Probe, disk_share_bytes
 from styx.agent.room import WAITING_MAX
@@ -81,11 +83,20 @@ class Link:
             on_records=self._records,
             on_snapshot=self._snapshot,
         )
+        self._files = Files(
+            Courier(directory, env, self._server_url, token, config.files_bytes),
+            Rooms(directory),
+            self._executor.send,
+            self._executor.flush,
+            until=self._start_until,
+            live=self._jobs,
+            kept_s=config.files_kept_s,
+        )
         self._duties = Duties(
             directory,
             self._roster,
             self._spool,
-            self._executor.send,
+            self._files.command,
             self._executor.flush,
             has_gpus=bool(found.cards),
             full=self._probe.full,
@@ -98,6 +109,7 @@ class Link:
             "executor": self._executor.run,
             "watch": self._watch.run,
             "shorten": self._shorten,
+            "files": self._files.run,
             "connect": self._connect,
         }
         if self._found.cards:
@@ -116,6 +128,18 @@ class Link:
 
     def running(self) -> int:
         return self._roster.running
+
+    def _server_url(self) -> str:
+        return self._servers.url
+
+    def _start_until(self, order: Record) -> float:
+        return self._duties.start_until(order)
+
+    def _jobs(self) -> set[str] | None:
+        """Whose directories are in use; None before the supervisor has said what it holds."""
+        if not self._executor.synced.is_set():
+            return None
+        return {entry.job for entry in self._roster if entry.live}
 
     # --- the supervisor's side ----------------------------------------------------------------
 

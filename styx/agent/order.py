@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from styx.agent import home, proc
+from styx.agent import errand, home, proc
 from styx.core.spec import Delivery, TaskSpec
 from styx.wire import agent as wire
 
@@ -26,7 +26,9 @@ def base_environment(own: Mapping[str, str]) -> dict[str, str]:
 def start(
     assign: wire.Assign, *, directory: str, gpus: Sequence[int], has_gpus: bool, until: float
 ) -> dict[str, Any]:
-    """The supervisor's `start`, stale after `until` on the clock of `proc.now`."""
+    """The supervisor's `start`, stale after `until` on the clock of `proc.now`; `job`, `bundle` and `files`, if
+    there, are for `agent.files`.
+    """
     spec = assign.spec
     argv, script = _command(spec)
     order: dict[str, Any] = {
@@ -46,6 +48,10 @@ def start(
     }
     if script:
         order["script"] = script
+    if spec.bundle or spec.files:
+        order |= {"job": assign.job_id, "bundle": spec.bundle, "files": spec.files}
+    if spec.bundle:
+        order["cwd"] = errand.room(directory, assign.job_id, spec.bundle)
     return order
 
 

@@ -1,10 +1,12 @@
-"""What the supervisor asks of the system under it, so that its logic can run on another one.
+"""What the agent's logic asks of the system under it, so that it can run on another one.
 
-The supervisor imports this for the type checker alone: at run time nothing of it is resident.
+It is imported for the type checker alone: at run time nothing of it is resident.
 """
 
 from collections.abc import Collection
 from typing import Any, Protocol
+
+from styx.agent.errand import Outcome, Target
 
 
 class Kernel(Protocol):
@@ -95,3 +97,23 @@ class Peer(Protocol):
     def send(self, data: bytes | bytearray, /) -> int: ...
     def setblocking(self, flag: bool, /) -> None: ...
     def close(self) -> None: ...
+
+
+class Courier(Protocol):
+    """Brings files to this machine."""
+
+    async def fetch(self, target: Target) -> Outcome:
+        """Return once the target's directory is there, whole, or why it is not."""
+        ...
+
+
+class Rooms(Protocol):
+    """The directories that jobs have on this machine."""
+
+    def use(self, target: Target) -> bool:
+        """Whether it is there, whole; then it has just been needed."""
+        ...
+
+    async def tidy(self, needed: Collection[str], kept_s: float) -> None:
+        """Remove those of jobs that have not been needed for so long."""
+        ...

@@ -31,6 +31,7 @@ class Entry:
         "exclusive",
         "exit",
         "gpus",
+        "job",
         "key",
         "order",
         "phase",
@@ -49,6 +50,7 @@ class Entry:
         self.pid = 0
         self.gpus: tuple[int, ...] = tuple(order["gpus"]) if order else ()
         self.exclusive = bool(order and order["exclusive"])
+        self.job: str = order.get("job", "") if order else ""  # whose files it uses
         self.exit: Exit | None = None
         self.reason = Reason.NONE
         self.detail = ""
@@ -67,6 +69,7 @@ class Entry:
         self.order = None
         self.gpus = tuple(record.get("gpus", self.gpus))
         self.exclusive = record.get("exclusive", self.exclusive)
+        self.job = record.get("job", self.job)
         self.pid = record.get("pid", self.pid)
         self.unkillable = record.get("unkillable", self.unkillable)
         if "void" in record:

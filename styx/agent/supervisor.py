@@ -212,7 +212,8 @@ class Supervisor:
         `k`, `argv`, `env` (beside the link's), `cwd` and `gpus` are what to run; `script`, if there,
         is a text too long for an argument, to be put into a file that becomes the last one.
         `cpus_milli` and `memory_bytes` are the room it takes. `durable` claims survive a power cut;
-        past `until` the order is stale; `timeout`, `grace` and `exclusive` are kept for the end.
+        past `until` the order is stale; `timeout`, `grace` and `exclusive` are kept for the end. `job` is
+        whose files it uses. With `end` nothing is executed: that is how it has ended.
         """
         key: str = order["k"]
         if key in self._journal.attempts:
@@ -222,7 +223,7 @@ class Supervisor:
             self._void(key, "stale_assign", "this attempt was run here before, and is over")
         elif key in self._room.waiting:
             pass
-        elif self._room.admits(order):
+        elif "end" in order or self._room.admits(order):
             self._execute(order)
         elif not self._room.wait(order, self._kernel.now()):
             self._void(key, "agent_busy", "too many wait for room already")
@@ -258,6 +259,8 @@ class Supervisor:
             claim["timeout"] = order["timeout"]
         if "script" in order:
             claim["script"] = True
+        if "job" in order:
+            claim["job"] = order["job"]
         begun = os.path.lexists(home.spool_path(self._home, key, home.OUT_SUFFIX))
         try:
             self._journal.write(claim, durable=order["durable"])
@@ -267,6 +270,9 @@ class Supervisor:
         if begun:
             # It was executed, and a power cut took its claim from the journal but not its output.
             self._custody.record_end(key, {"reason": "exit_status_lost"})
+            return
+        if "end" in order:
+            self._custody.record_end(key, order["end"])
             return
         try:
             pid = self._spawn(order)

@@ -4,6 +4,8 @@ import random
 import time
 from functools import cached_property
 
+import msgspec
+
 from styx.api import server
 from styx.api.asgi import Application, Receive, Scope, Send
 from styx.api.backend import Backend
@@ -13,6 +15,7 @@ from styx.engine.lease import Lease
 from styx.engine.loop import Engine, utc_now
 from styx.engine.schedules import Schedules
 from styx.store.exchange import LiveRows
+from styx.store.files import Files
 from styx.store.logs import LogFiles
 from styx.store.postgres import Database, Pools
 from styx.store.schedules import ScheduleRows
@@ -52,6 +55,6 @@ class Alone:
     @cached_property
     def _app(self) -> Application:
         schedules = Schedules(self._engine, ScheduleRows(self._database), clock=utc_now)
-        return server.application(
-            Backend(self._engine, self._database.query, self._logs, schedules)
-        )
+        files = Files(self._database, **msgspec.structs.asdict(self._config.files))
+        query = self._database.query
+        return server.application(Backend(self._engine, query, self._logs, schedules, files))

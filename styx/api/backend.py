@@ -7,6 +7,7 @@ from styx.core.policy import Policy
 from styx.engine.loop import Engine
 from styx.engine.schedules import Schedules
 from styx.kit.reach import Reach
+from styx.store.files import Files
 from styx.store.logs import LogFiles
 from styx.store.query import Query
 
@@ -17,6 +18,7 @@ class Backend:
     query: Query
     logs: LogFiles
     schedules: Schedules
+    files: Files
     webhooks: Webhooks = field(default_factory=Webhooks)
 
     @property

@@ -18,12 +18,19 @@ from styx.api.asgi import Application, Headers, Message, Receive, Scope, Send
 from styx.api.auth import OPEN_PATHS, Guard
 from styx.api.traffic import OTHER, Traffic
 from styx.config import Server
+from styx.core import bundle
 from styx.errors import LimitReached, StyxError, Unauthenticated
 from styx.kit import uuid7
 from styx.kit.lag import Lag
 from styx.wire import agent as wire
 
+JSON: Final = b"application/json"
 SUBMIT_PATHS: Final = frozenset({"/api/v1/tasks", "/api/v1/jobs"})
+# What other bodies are, and how large. No form of a web page can send the one that is not JSON either.
+BODIES: Final = {
+    "/api/v1/bundles": (JSON, bundle.MAX_MANIFEST_BYTES),
+    "/api/v1/blobs": (bundle.BLOBS_TYPE.encode(), bundle.MAX_BATCH_BYTES),
+}
 OTHER_BODY_BYTES: Final = 1 << 20
 BODY_WITHIN_S: Final = 300.0
 BODY_GRACE_S: Final = 10.0  # before its pace counts
@@ -265,14 +272,15 @@ class Gate:
         declared = headers.get(b"content-length")
         if declared in {None, b"0"} and b"transfer-encoding" not in headers:
             return 0
+        wanted, limit = BODIES.get(scope["path"], (JSON, OTHER_BODY_BYTES))
+        if scope["path"] in SUBMIT_PATHS:
+            limit = self._submit_body_bytes
         media_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-        if media_type != b"application/json":
+        if media_type != wanted:
             said = media_type.decode("latin-1") or "nothing"
             raise problems.NotJson(
-                f"the body is declared as {said}", hint="send 'Content-Type: application/json'"
+                f"the body is declared as {said}", hint=f"send 'Content-Type: {wanted.decode()}'"
             )
-        submits = scope["path"] in SUBMIT_PATHS
-        limit = self._submit_body_bytes if submits else OTHER_BODY_BYTES
         size = limit if declared is None else int(declared)
         if size > limit:
             raise _too_large(limit)

@@ -65,7 +65,7 @@ class Jobs:
     @route.post(
         PATH,
         "submitJob",
-        http.JobSubmitted | http.JobPlan,
+        (http.JobSubmitted, http.JobPlan),
         status=201,
         also=REPEATED_OR_PLANNED,
         query=Submit,

@@ -69,7 +69,7 @@ class NoQuery(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """`answer` is the type of a good answer. `also` are other good statuses; `headers` those that it
+    """`answer` is the type of a good answer, or a tuple of those that it may have. `also` are other good statuses; `headers` those that it
     takes; `refuses` what it may raise beyond what every route may.
     """
 
@@ -80,12 +80,19 @@ class Route:
     status: int = 200
     query: type[msgspec.Struct] = NoQuery
     body: Any = None  # the type of the request's body
+    body_type: str = JSON
     example: Any = None  # of the body
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     also: Mapping[int, str] = field(default_factory=dict[int, str])
     media_types: tuple[str, ...] = (JSON,)
     refuses: Refusals = ()
     open: bool = False  # to everybody
+    exact: bool = False  # the `{id}` of its path is a whole one
+
+    @property
+    def answers(self) -> tuple[Any, ...]:
+        answers: Any = self.answer
+        return answers if isinstance(answers, tuple) else (answers,)
 
     @property
     def tag(self) -> str:

@@ -118,7 +118,7 @@ def page(document: dict[str, Any]) -> str:
 def _types(routes: Iterable[Route]) -> Iterable[Any]:
     yield http.Problem
     for taken in routes:
-        yield taken.answer
+        yield from taken.answers
         yield taken.query
         if taken.body is not None:
             yield taken.body
@@ -144,12 +144,14 @@ def _operation(
         operation["security"] = []
     if taken.body is not None:
         content: dict[str, Any] = {"schema": schemas[taken.body], "example": taken.example}
-        operation["requestBody"] = {"required": True, "content": {JSON: content}}
+        operation["requestBody"] = {"required": True, "content": {taken.body_type: content}}
     return operation
 
 
 def _responses(taken: Route, schemas: dict[Any, dict[str, Any]]) -> dict[str, Any]:
-    good = {media_type: {"schema": schemas[taken.answer]} for media_type in taken.media_types}
+    shapes = [schemas[answer] for answer in taken.answers]
+    shape = shapes[0] if len(shapes) == 1 else {"anyOf": shapes}
+    good = {media_type: {"schema": shape} for media_type in taken.media_types}
     responses: dict[str, Any] = {str(taken.status): {"description": "Done", "content": good}}
     for status, description in taken.also.items():
         responses[str(status)] = {"description": description, "content": good}
@@ -163,9 +165,10 @@ def _responses(taken: Route, schemas: dict[Any, dict[str, Any]]) -> dict[str, An
 
 
 def _path_parameters(taken: Route) -> list[dict[str, Any]]:
+    said = _IN_PATHS | ({"id": "The whole id"} if taken.exact else {})
     return [
-        _parameter(name, "path", {"type": "string"}, said, required=True)
-        for name, said in _IN_PATHS.items()
+        _parameter(name, "path", {"type": "string"}, meaning, required=True)
+        for name, meaning in said.items()
         if f"{{{name}}}" in taken.path
     ]
 

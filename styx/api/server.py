@@ -18,6 +18,7 @@ from styx.api.audit import Audit
 from styx.api.auth import Guard
 from styx.api.backend import Backend
 from styx.api.events import Events
+from styx.api.files import Files
 from styx.api.gate import Gate, Visit
 from styx.api.health import Health
 from styx.api.jobs import Jobs
@@ -45,6 +46,7 @@ def application(backend: Backend) -> Application:
         Schedules(backend),
         Agents(backend),
         Logs(backend),
+        Files(backend),
         Events(backend),
         Audit(backend),
         Metrics(backend),

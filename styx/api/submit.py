@@ -125,6 +125,7 @@ async def submit(
     if not retry_of:
         judge_hooks(backend, spec)
     spec = told(backend.webhooks, spec)
+    await require_bundles(backend, spec)
     ids = [TaskId(task_id) for task_id in uuid7.many(spec.width)]
     submitted = event.JobSubmitted(
         job_id=JobId(uuid7.new()),
@@ -178,6 +179,28 @@ def told(webhooks: Webhooks, spec: JobSpec) -> JobSpec:
     if not webhooks.urls:
         return spec
     return msgspec.structs.replace(spec, notify=(*spec.notify, Hook(Ending.DONE)))
+
+
+async def require_bundles(backend: Backend, spec: JobSpec) -> None:
+    """Raises: InvalidSpec, if one is not here; who would fetch it later could only fail."""
+    wanted = {id_ for task in spec.tasks if task.bundle or task.files for id_ in task.bundles}
+    if not wanted:
+        return
+    absent = wanted - await backend.files.use(wanted)
+    errors = [
+        FieldError(
+            key if len(spec.tasks) == 1 else f"tasks.{task.name}.{key}",
+            f"the bundle {id_[:16]}… is not here: send its directory again",
+        )
+        for task in spec.tasks
+        for key, id_ in (
+            ("bundle", task.bundle),
+            *((f"files.{p}", i) for p, i in task.files.items()),
+        )
+        if id_ in absent
+    ]
+    if errors:
+        raise InvalidSpec(f"{errors[0].path}: {errors[0].message}", *errors)
 
 
 async def _groups(backend: Backend, job_id: JobId) -> list[Group]:

@@ -72,6 +72,8 @@ def task_detail(row: Task, attempts: Sequence[Attempt], agents: Names) -> http.T
         **msgspec.structs.asdict(task(row, attempts, agents)),
         env=spec.env,
         workdir=spec.workdir,
+        bundle=spec.bundle,
+        files=spec.files,
         taken_from=row.taken_from,
         retries=spec.retries,
         infra_retries=spec.infra_retries,
@@ -154,12 +156,6 @@ def _notification(told: Told) -> http.NotificationView:
         tried_at=told.tried_at,
         next_at=told.due_at,
     )
-
-
-def failed_task(row: Task, attempts: Sequence[Attempt], agents: Names) -> http.FailedTask:
-    shown = task(row, attempts, agents)
-    kept = {name: getattr(shown, name) for name in http.FailedTask.__struct_fields__}
-    return http.FailedTask(**kept)
 
 
 def graph(specs: Sequence[SpecRows]) -> http.GraphView:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 
 from styx.file import job, read, yaml_text
 from styx.sky import pipeline, recognise
@@ -10,9 +10,10 @@ from styx.sky.pipeline import Pipeline
 
 
 class Loaded(NamedTuple):
-    """`warnings` say what the file asks for and does not get."""
+    """`warnings` say what the file asks for and does not get; its relative paths start at `base`."""
 
     job: job.Job
+    base: Path
     warnings: Sequence[str] = ()
     sky: bool = False
 
@@ -20,12 +21,13 @@ class Loaded(NamedTuple):
 def load(path: str, *, env: Mapping[str, str], sky: bool = False) -> Loaded:
     """`sky`: it is SkyPilot's, whatever it looks like. Raises: InvalidSpec, with line and column."""
     source = read.source(path)
+    base = Path.cwd() if path == read.STDIN else Path(path).absolute().parent
     if sky or (read.is_yaml(source) and recognise.is_sky(read.documents(source))):
         found = _pipeline(source, env)
         warnings = [f"{note.where}: {note.message}" for note in found.warnings]
-        return Loaded(found.job(), warnings, sky=True)
+        return Loaded(found.job(), Path.cwd(), warnings, sky=True)  # as with SkyPilot
     document = read.only(read.documents(source), expected=read.EXPECTED, example=read.EXAMPLE)
-    return Loaded(job.of(document, env=env))
+    return Loaded(job.of(document, env=env), base)
 
 
 def is_of_tasks(path: str) -> bool:
@@ -41,19 +43,3 @@ def skypilots(path: str, env: Mapping[str, str]) -> Pipeline:
 def _pipeline(source: read.Source, env: Mapping[str, str]) -> Pipeline:
     """SkyPilot reads YAML 1.1."""
     return pipeline.read(yaml_text.parse(source.name, source.text, old=True), env)
-
-
-def stand_here(body: dict[str, Any]) -> None:
-    """On this machine's own server tasks run where the user stands, as a shell's commands do.
-
-    What is no task is left for the server to refuse.
-    """
-    tasks = body.get("tasks")
-    if isinstance(tasks, dict):
-        tasks = list(cast("dict[str, object]", tasks).values())
-    for task in cast("list[object]", tasks) if isinstance(tasks, list) else ():
-        if not isinstance(task, dict):
-            continue
-        fields = cast("dict[str, Any]", task)
-        if isinstance(workdir := fields.get("workdir", "."), str):
-            fields["workdir"] = str(Path(workdir).absolute())

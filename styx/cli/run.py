@@ -5,10 +5,11 @@ from typing import Any
 
 import click
 
-from styx.cli import exits, follow, local, options, plan, render, session
-from styx.core import units
+from styx.cli import exits, follow, local, options, parcels, plan, render, session
+from styx.core import fields, units
 from styx.core.spec import Priority
 from styx.file.document import ENDINGS
+from styx.sdk.client import Styx
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
@@ -38,7 +39,10 @@ from styx.file.document import ENDINGS
 )
 @click.option("--label", type=options.PAIR, multiple=True, help="For finding it again.")
 @click.option(
-    "--workdir", type=click.Path(), help="The directory to run in, on the agent's machine."
+    "--workdir",
+    type=click.Path(),
+    help="The directory to run in: sent along, unless it begins with / or ~ (the agent's), "
+    "or the server is this machine's own.",
 )
 @click.option("--idempotency-key", help="Running the same key again gives the same task.")
 @click.option(
@@ -66,11 +70,11 @@ def run(
         return _file(command[0], given, idempotency_key=idempotency_key, **how)
     if planned:
         with session.connect() as styx:
-            document = _document(command, given, here=session.is_local(styx))
+            document = _document(command, given) | _place(styx, given["workdir"], sent=False)
             return plan.show(styx, {"tasks": [document]}, "table")
     with local.connect_or_start() as styx:
         key = idempotency_key or ""
-        document = _document(command, given, here=session.is_local(styx))
+        document = _document(command, given) | _place(styx, given["workdir"], sent=True)
         if given["array"]:
             job = styx.submit_job({"tasks": [document]}, key=key)
             session.warn(job.warnings)
@@ -94,18 +98,25 @@ def _file(path: str, given: dict[str, Any], **how: Any) -> int:
     return context.invoke(submit, file=path, env=env, once=True, **how)
 
 
-def _document(command: tuple[str, ...], given: dict[str, Any], *, here: bool) -> dict[str, Any]:
+def _place(styx: Styx, workdir: str | None, *, sent: bool) -> dict[str, Any]:
+    """Where it runs: on this machine's own server where the user stands, as a shell would."""
+    if session.is_local(styx):
+        return {"workdir": str(Path(workdir or ".").expanduser().absolute())}
+    if workdir is None:
+        return {}
+    if fields.is_of_agent(workdir):
+        return {"workdir": workdir}
+    return {"bundle": parcels.of(styx, (Path(workdir).resolve(), ""), sent=sent)}
+
+
+def _document(command: tuple[str, ...], given: dict[str, Any]) -> dict[str, Any]:
     resources = {name: given[name] for name in ("cpus", "memory", "gpus", "disk", "arch")}
-    workdir = given["workdir"]
-    if workdir is None and here:
-        workdir = "."  # this machine's own server: run where the user stands, as a shell would
-    fields = {
+    document = {
         "name": given["name"],
         "command": command[0],
         "args": list(command[1:]),
         "env": dict(given["env"]),
         "resources": {name: value for name, value in resources.items() if value is not None},
-        "workdir": str(Path(workdir).absolute()) if workdir else None,
         "labels": dict(given["label"]),
         **{
             name: given[name]
@@ -120,7 +131,7 @@ def _document(command: tuple[str, ...], given: dict[str, Any], *, here: bool) ->
             )
         },
     }
-    return {name: value for name, value in fields.items() if value not in (None, {}, [], False)}
+    return {name: value for name, value in document.items() if value not in (None, {}, [], False)}
 
 
 def _print_id(id_: str) -> int:

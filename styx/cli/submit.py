@@ -6,7 +6,20 @@ from datetime import UTC, datetime
 
 import click
 
-from styx.cli import exits, files, follow, local, options, plan, render, schedules, session, talk
+from styx.cli import (
+    exits,
+    files,
+    follow,
+    local,
+    options,
+    parcels,
+    plan,
+    render,
+    schedules,
+    session,
+    talk,
+)
+from styx.cli.files import Loaded
 from styx.core.schedule import stamp
 from styx.errors import InvalidSpec
 from styx.file.job import Job
@@ -49,14 +62,16 @@ def submit(
     if loaded.job.is_scheduled and not once and not planned:
         if wait or follow_tasks or idempotency_key:
             raise click.UsageError("a schedule makes its jobs later: give --once for one now")
-        return _schedule(loaded.job, output)
-    given = loaded.job.at_once(stamp(datetime.now(UTC)))
+        return _schedule(loaded, output)
+    loaded = loaded._replace(job=loaded.job.at_once(stamp(datetime.now(UTC))))
     if planned:
-        with session.connect() as styx, _located(given):
-            _stand(styx, given)
-            return plan.show(styx, given.body, output, no_cache=no_cache)
+        with session.connect() as styx:
+            _settle(styx, loaded, sent=False)
+            with _located(loaded.job):
+                return plan.show(styx, loaded.job.body, output, no_cache=no_cache)
     with local.connect_or_start() as styx:
-        job = _submit(styx, given, idempotency_key or "", no_cache=no_cache)
+        _settle(styx, loaded, sent=True)
+        job = _submit(styx, loaded.job, idempotency_key or "", no_cache=no_cache)
         session.warn(job.warnings)
         if follow_tasks:
             return follow.job(styx, job.job_id)
@@ -70,11 +85,12 @@ def submit(
         return follow.exit_of_job(styx, job.job_id)
 
 
-def _schedule(given: Job, output: str) -> int:
-    name = given.check().name
-    with local.connect_or_start() as styx, _located(given):
-        _stand(styx, given)
-        found = styx.put_schedule(name, given.body)
+def _schedule(loaded: Loaded, output: str) -> int:
+    name = loaded.job.check().name
+    with local.connect_or_start() as styx:
+        _settle(styx, loaded, sent=True)
+        with _located(loaded.job):
+            found = styx.put_schedule(name, loaded.job.body)
     if output in {"table", "wide"}:
         for line in schedules.put_lines(found):
             render.line(line)
@@ -86,14 +102,15 @@ def _schedule(given: Job, output: str) -> int:
 
 
 def _submit(styx: Styx, given: Job, key: str, *, no_cache: bool) -> wire.JobSubmitted:
-    _stand(styx, given)
     with _located(given):
         return styx.submit_job(given.body, key=key, no_cache=no_cache)
 
 
-def _stand(styx: Styx, given: Job) -> None:
+def _settle(styx: Styx, loaded: Loaded, *, sent: bool) -> None:
+    """Where its tasks run, and with which files of this machine."""
+    parcels.fill(styx, loaded, sent=sent)
     if session.is_local(styx):
-        files.stand_here(given.body)
+        parcels.stand_here(loaded)
 
 
 @contextlib.contextmanager

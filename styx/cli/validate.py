@@ -7,7 +7,7 @@ from typing import Final
 import click
 import msgspec
 
-from styx.cli import exits, files, options, render, schedules
+from styx.cli import exits, files, options, parcels, render, schedules
 from styx.errors import FieldError, InvalidSpec
 from styx.file import read
 from styx.file import schema as json_schema
@@ -89,7 +89,7 @@ def judge(path: str, env: dict[str, str], *, sky: bool = False) -> Verdict:
     name = read.STDIN_NAME if path == read.STDIN else path
     try:
         loaded = files.load(path, env=env, sky=sky)
-        files.stand_here(loaded.job.body)  # as `submit` does, on this machine's own server
+        parcels.check(loaded)
         spec = loaded.job.check()
     except InvalidSpec as error:
         return Verdict(name, "refused", errors=list(error.errors) or [_whole(error)])

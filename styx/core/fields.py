@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
-from styx.core import units
+from styx.core import bundle, units
 from styx.core.spec import MAX_TASKS_PER_JOB, Need, On, Requirements
 from styx.core.units import Expected
 from styx.errors import FieldError
@@ -24,6 +24,8 @@ MAX_LABEL_BYTES: Final = 256
 MAX_NEEDS: Final = 10_000  # of one task
 MAX_PATH_BYTES: Final = 4_095  # PATH_MAX
 
+PLACES: Final = ("/", "~")  # of an agent's machine, over which files are laid
+
 NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,255}")
 _LABEL_KEY: Final = re.compile(r"[A-Za-z0-9._/-]{1,128}")
@@ -32,7 +34,6 @@ _LABEL_KEY: Final = re.compile(r"[A-Za-z0-9._/-]{1,128}")
 LATER: Final = {
     "setup": "put the preparation at the start of `run`",
     "secrets": "keep them in a file on the agent's machine",
-    "files": "put them on the agent's machine and name their directory with `workdir`",
     "outputs": "let the task copy them to where they are wanted",
     "image": "start the container from `run`",
     "provider": "label the agents and ask for the label with `labels`",
@@ -179,9 +180,36 @@ def script(value: object) -> str:
 
 def directory(value: object) -> str:
     path = text(value)
-    if not path.startswith("/") or size_of(path) > MAX_PATH_BYTES:
-        raise Expected("an absolute directory on the agent's machine")
+    if not is_of_agent(path) or size_of(path) > MAX_PATH_BYTES:
+        raise Expected("an absolute directory on the agent's machine, or one below ~")
     return path
+
+
+def is_of_agent(path: str) -> bool:
+    """Whether a path says where on the agent's machine; others belong to who submits."""
+    return path.startswith(("/", "~/")) or path == "~"
+
+
+def bundle_id(value: object) -> str:
+    if not isinstance(value, str) or not bundle.is_id(value):
+        raise Expected("the id of a bundle: 64 hexadecimal digits")
+    return value
+
+
+def files(value: object) -> dict[str, str]:
+    """As the server takes them: who submits has sent what a file names."""
+    if not isinstance(value, dict):
+        raise Expected("an object of destinations")
+    errors: list[FieldError] = []
+    for place, id_ in cast("dict[object, object]", value).items():
+        if place not in PLACES or not isinstance(id_, str) or not bundle.is_id(id_):
+            message = (
+                "expected `/` or `~` with a bundle's id: `styx submit` sends what a file names"
+            )
+            errors.append(FieldError(_short(place), message))
+    if errors:
+        raise Wrong(errors)
+    return cast("dict[str, str]", value)
 
 
 def boolean(value: object) -> bool:

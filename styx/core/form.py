@@ -226,6 +226,8 @@ def _either_or(document: dict[str, object]) -> Iterable[FieldError]:
     many = document.get("array") is not None or document.get("matrix") is not None
     if document.get("parallel") is not None and not many:
         yield FieldError("parallel", "bounds an `array` or a `matrix`; one task alone needs none")
+    if document.get("workdir") is not None and document.get("bundle") is not None:
+        yield FieldError("bundle", "give either `workdir` or `bundle`, not both")
     if document.get("array") is not None and document.get("matrix") is not None:
         yield FieldError("matrix", "give either `array` or `matrix`, not both")
 
@@ -345,6 +347,8 @@ TASK: Final = {
     "workdir": Field("workdir", fields.directory),
     "cache": Field("cache", fields.boolean),
     "labels": Field("labels", fields.labels),
+    "bundle": Field("bundle", fields.bundle_id),
+    "files": Field("files", fields.files),
 }
 _ON: Final = {"on": Field("notify", hook.read)}
 _ALONE: Final = TASK | _ON

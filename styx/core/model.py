@@ -93,11 +93,28 @@ class TaskForm(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     parallel: Annotated[
         int | None, _doc("Of an array or a matrix, at most so many at once.", 6)
     ] = None
-    workdir: Annotated[str, _doc("A directory on the agent's machine.", "/srv/data")] = ""
+    workdir: Annotated[
+        str,
+        _doc(
+            "A directory to send along, relative to the file; or one on the agent's machine.",
+            ".",
+            "/srv/data",
+        ),
+    ] = ""
     cache: Annotated[
         bool, _doc("Take the success of an earlier task of the same command, variables and needs.")
     ] = False
     labels: Annotated[dict[str, Word], _doc("For finding it again.", {"team": "vision"})] = {}
+    bundle: Annotated[
+        str, _doc("The id of a directory that was sent before: what `workdir` becomes.")
+    ] = ""
+    files: Annotated[
+        dict[str, str],
+        _doc(
+            "Destinations, and the files or directories that are sent there.",
+            {"data": "../data", "~/.netrc": "./netrc"},
+        ),
+    ] = {}
 
 
 class HookForm(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):

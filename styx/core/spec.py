@@ -110,11 +110,17 @@ class TaskSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     labels: dict[str, str] = {}
     cache: bool = False
     cache_key: str = ""  # see `core.cache`; "" is never taken from an earlier one
+    bundle: str = ""  # id of a `core.bundle`, which is what the work directory then holds
+    files: dict[str, str] = {}  # "/" or "~" → id of the bundle that is laid over it
 
     @property
     def width(self) -> int:
         """How many tasks this spec makes."""
         return 1 if self.array_count is None else self.array_count
+
+    @property
+    def bundles(self) -> set[str]:
+        return {self.bundle, *self.files.values()} - {""}
 
     def variables(self, value: str) -> dict[str, str]:
         """Those of the element of a matrix that has this value; of other arrays none."""

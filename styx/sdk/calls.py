@@ -21,7 +21,7 @@ from styx import __version__, config
 from styx.errors import StyxError
 from styx.sdk import address, failures, streams
 from styx.sdk.events import Written
-from styx.sdk.exchange import CALL_TIMEOUT_S, PATIENCE_S, Answer, Query
+from styx.sdk.exchange import CALL_TIMEOUT_S, JSON, PATIENCE_S, Answer, Query
 from styx.sdk.fields import Document, Submittable
 from styx.sdk.transport import Transport
 from styx.wire import http as wire
@@ -98,7 +98,7 @@ class Calls:
     # --- tasks ------------------------------------------------------------------------------------
 
     def task(self, task_id: str) -> wire.TaskDetail:
-        return self._read(wire.TaskDetail, f"/tasks/{_segment(task_id)}")
+        return self._read(wire.TaskDetail, f"/tasks/{segment(task_id)}")
 
     def tasks(self, *, limit: int | None = None, **filters: str | None) -> Iterator[wire.TaskView]:
         """Newest first, page by page; filters are status, job, label, name, since."""
@@ -106,23 +106,23 @@ class Calls:
 
     def cancel(self, task_id: str, *, force: bool = False) -> wire.CancelAccepted:
         query: Query = {"force": "true" if force else None}
-        return self._post(wire.CancelAccepted, f"/tasks/{_segment(task_id)}/cancel", query=query)
+        return self._post(wire.CancelAccepted, f"/tasks/{segment(task_id)}/cancel", query=query)
 
     def retry(self, task_id: str) -> wire.Submitted:
         """Submit it once more, as a new task."""
-        return self._post(wire.Submitted, f"/tasks/{_segment(task_id)}/retry")
+        return self._post(wire.Submitted, f"/tasks/{segment(task_id)}/retry")
 
     def explain(self, task_id: str) -> wire.Explanation:
-        return self._read(wire.Explanation, f"/tasks/{_segment(task_id)}/explain")
+        return self._read(wire.Explanation, f"/tasks/{segment(task_id)}/explain")
 
     def history(self, task_id: str) -> list[wire.HistoryView]:
-        return self._read(list[wire.HistoryView], f"/tasks/{_segment(task_id)}/events")
+        return self._read(list[wire.HistoryView], f"/tasks/{segment(task_id)}/events")
 
     def wait(
         self, task_id: str, *, timeout_s: float | None = None, check: bool = False
     ) -> wire.TaskDetail:
         """Return the task once it is over. Raises: TimeoutError; with `check` also TaskFailed."""
-        over = self._over(wire.TaskDetail, f"/tasks/{_segment(task_id)}", _task_is_over, timeout_s)
+        over = self._over(wire.TaskDetail, f"/tasks/{segment(task_id)}", _task_is_over, timeout_s)
         if check and over.status != "succeeded":
             raise self._failed(over)
         return over
@@ -171,18 +171,18 @@ class Calls:
     # --- jobs -------------------------------------------------------------------------------------
 
     def job(self, job_id: str) -> wire.JobDetail:
-        return self._read(wire.JobDetail, f"/jobs/{_segment(job_id)}")
+        return self._read(wire.JobDetail, f"/jobs/{segment(job_id)}")
 
     def jobs(self, *, limit: int | None = None, **filters: str | None) -> Iterator[wire.JobView]:
         return self._pages(wire.JobView, "/jobs", filters, limit)
 
     def cancel_job(self, job_id: str, *, force: bool = False) -> wire.CancelAccepted:
         query: Query = {"force": "true" if force else None}
-        return self._post(wire.CancelAccepted, f"/jobs/{_segment(job_id)}/cancel", query=query)
+        return self._post(wire.CancelAccepted, f"/jobs/{segment(job_id)}/cancel", query=query)
 
     def retry_job(self, job_id: str) -> wire.JobSubmitted:
         """Submit what did not succeed once more, as a new job."""
-        return self._post(wire.JobSubmitted, f"/jobs/{_segment(job_id)}/retry")
+        return self._post(wire.JobSubmitted, f"/jobs/{segment(job_id)}/retry")
 
     def wait_job(
         self, job_id: str, *, timeout_s: float | None = None, check: bool = False
@@ -190,7 +190,7 @@ class Calls:
         """Return the job once all its tasks are over. Raises: TimeoutError; with `check` also TaskFailed,
         of the first task that did.
         """
-        path = f"/jobs/{_segment(job_id)}"
+        path = f"/jobs/{segment(job_id)}"
         over = self._over(wire.JobView, path, _job_is_over, timeout_s)
         if check and over.status != "succeeded":
             for statuses in UNHAPPY:
@@ -198,34 +198,6 @@ class Calls:
                 if rows:
                     raise self._failed(min(rows, key=_end))
         return over
-
-    # --- schedules --------------------------------------------------------------------------------
-
-    def put_schedule(self, name: str, job: Document) -> wire.ScheduleDetail:
-        """Create or replace; `job` holds its `schedule`."""
-        path = f"{BASE}/schedules/{_segment(name)}"
-        answer = self._transport.call("PUT", path, body=job)
-        return _decoded(answer, wire.ScheduleDetail)
-
-    def schedules(self, *, limit: int | None = None) -> Iterator[wire.ScheduleView]:
-        return self._pages(wire.ScheduleView, "/schedules", {}, limit)
-
-    def schedule(self, name: str) -> wire.ScheduleDetail:
-        return self._read(wire.ScheduleDetail, f"/schedules/{_segment(name)}")
-
-    def pause_schedule(self, name: str) -> wire.ScheduleView:
-        return self._post(wire.ScheduleView, f"/schedules/{_segment(name)}/pause")
-
-    def resume_schedule(self, name: str) -> wire.ScheduleView:
-        return self._post(wire.ScheduleView, f"/schedules/{_segment(name)}/resume")
-
-    def run_schedule(self, name: str, *, key: str = "") -> wire.ScheduleRun:
-        """A job of it now. The same `key` again gives the same job."""
-        return self._post(wire.ScheduleRun, f"/schedules/{_segment(name)}/run", key=key)
-
-    def delete_schedule(self, name: str) -> wire.ScheduleView:
-        path = f"{BASE}/schedules/{_segment(name)}"
-        return _decoded(self._transport.call("DELETE", path), wire.ScheduleView)
 
     # --- agents and events ------------------------------------------------------------------------
 
@@ -235,13 +207,13 @@ class Calls:
         return self._pages(wire.AgentView, "/agents", filters, limit)
 
     def agent(self, agent_id: str) -> wire.AgentView:
-        return self._read(wire.AgentView, f"/agents/{_segment(agent_id)}")
+        return self._read(wire.AgentView, f"/agents/{segment(agent_id)}")
 
     def drain(self, agent_id: str) -> wire.AgentView:
-        return self._post(wire.AgentView, f"/agents/{_segment(agent_id)}/drain")
+        return self._post(wire.AgentView, f"/agents/{segment(agent_id)}/drain")
 
     def resume(self, agent_id: str) -> wire.AgentView:
-        return self._post(wire.AgentView, f"/agents/{_segment(agent_id)}/resume")
+        return self._post(wire.AgentView, f"/agents/{segment(agent_id)}/resume")
 
     def events(self, *, last_id: str = "") -> Iterator[wire.FeedEvent]:
         """Changes as they happen, without end; goes on after `last_id`, also over broken lines."""
@@ -310,13 +282,26 @@ class Calls:
         query: Query | None = None,
         body: object = None,
         key: str = "",
+        media_type: str = JSON,
     ) -> T:
         # One key for all repeats of this call: whatever breaks, it is done once.
         key = key or os.urandom(16).hex()
         answer = self._transport.call(
-            "POST", BASE + path, query=query, body=body, key=key, traceparent=config.traceparent()
+            "POST",
+            BASE + path,
+            query=query,
+            body=body,
+            key=key,
+            traceparent=config.traceparent(),
+            media_type=media_type,
         )
         return _decoded(answer, model)
+
+    def _put(self, model: type[T], path: str, body: object) -> T:
+        return _decoded(self._transport.call("PUT", BASE + path, body=body), model)
+
+    def _delete(self, model: type[T], path: str) -> T:
+        return _decoded(self._transport.call("DELETE", BASE + path), model)
 
     def _pages(
         self, model: type[T], path: str, filters: Mapping[str, str | None], limit: int | None
@@ -354,7 +339,7 @@ def _next_page(answer: Answer) -> str | None:
 
 
 def _logs_path(task_id: str) -> str:
-    return f"{BASE}/tasks/{_segment(task_id)}/logs"
+    return f"{BASE}/tasks/{segment(task_id)}/logs"
 
 
 def _task_is_over(row: wire.TaskDetail) -> bool:
@@ -369,6 +354,6 @@ def _end(row: wire.TaskView) -> datetime:
     return row.finished_at or row.created_at
 
 
-def _segment(reference: str) -> str:
+def segment(reference: str) -> str:
     """A reference as one segment of a path."""
     return quote(reference, safe="")

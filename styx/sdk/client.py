@@ -14,13 +14,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Unpack, overload
 
 from styx.sdk import fields
-from styx.sdk.calls import Calls
 from styx.sdk.fields import Command, Document, Submittable, TaskFields
 from styx.sdk.handles import JobHandle, TaskHandle
+from styx.sdk.kept import Kept
 
 
-class Styx(Calls):
-    __doc__ = Calls.__doc__
+class Styx(Kept):
+    __doc__ = Kept.__doc__
 
     @overload
     def run(

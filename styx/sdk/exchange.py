@@ -13,6 +13,7 @@ CALL_TIMEOUT_S: Final = 60.0  # of one try; the server answers slow submits well
 STREAM_IDLE_S: Final = 60.0  # a stream silent for so long is opened anew: its peer may be gone
 READ_BYTES: Final = 256 << 10
 MAX_ANSWER_BYTES: Final = 256 << 20
+JSON: Final = "application/json"
 BUSY: Final = frozenset({429, 502, 503, 504})  # of the server, or of a proxy before it
 
 Query = dict[str, str | int | None]

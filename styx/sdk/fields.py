@@ -48,6 +48,8 @@ class TaskFields(TypedDict, total=False):
     parallel: int
     workdir: str | os.PathLike[str]
     cache: bool
+    bundle: str
+    files: Mapping[str, str]
     labels: Mapping[str, Word]
 
 
@@ -114,7 +116,9 @@ def stand_here(body: Document) -> None:
     for one in cast("list[object]", tasks) if isinstance(tasks, list) else ():
         if isinstance(one, dict):
             fields = cast("dict[str, Any]", one)
-            if isinstance(workdir := fields.get("workdir", "."), str):
+            if fields.get("bundle") is None and isinstance(
+                workdir := fields.get("workdir", "."), str
+            ):
                 fields["workdir"] = str(Path(workdir).absolute())
 
 

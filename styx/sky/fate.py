@@ -36,8 +36,8 @@ _SECRET: Final = _refused(
 
 TASK: Final = {
     "name": _taken("`name`"),
-    "workdir": _refused(
-        "a directory is not sent with the task yet: put it on the agents' machines and `cd` there in `run`"
+    "workdir": _taken(
+        "`workdir`, which is sent along; that of a git repository (`url`) is refused"
     ),
     "num_nodes": _taken("`num_nodes`"),
     "resources": _taken("`resources`, see below"),
@@ -46,9 +46,7 @@ TASK: Final = {
     "envs": _taken("`env`; what has no value needs `--env`"),
     "secrets": _SECRET,
     "managed_secrets": _SECRET,
-    "file_mounts": _refused(
-        "files are not sent and buckets not mounted yet: have them on the agents' machines"
-    ),
+    "file_mounts": _taken("`files`, which are sent along; buckets and URLs are refused"),
     "volumes": _refused("no volumes are mounted: have the data on the agents' machines"),
     "service": _refused(
         "Styx runs no services: there would be no replicas, no probes and no load balancer"
@@ -94,6 +92,12 @@ RESOURCES: Final = {
     "priority_class": _warned("only `priority` orders the queue"),
     "volumes": _refused("no volumes are mounted: have the data on the agents' machines"),
 }
+GIT: Final = _refused(
+    "a git repository is not fetched yet: clone it in `run`, or name a directory that has it"
+)
+BUCKET: Final = _refused(
+    "buckets are neither mounted nor fetched yet: fetch it in `run`, or have it on the agents' machines"
+)
 NO_VALUE: Final = _refused("has no value: `--env {name}=…` gives it one")
 DOCKER: Final = _refused("containers are not started yet: start it from `run`, with docker")
 GPU_MEMORY: Final = _refused("Styx knows the kinds of GPUs, not their memory: name a kind")

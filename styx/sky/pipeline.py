@@ -16,6 +16,7 @@ GROUP_VARIABLE: Final = "SKYPILOT_JOBGROUP_NAME"
 _PLACE: Final = re.compile(r"tasks\[(\d+)\]\.?(.*)")
 _WRITTEN: Final = {
     "env": "envs",
+    "files": "file_mounts",
     "labels": "resources.labels",
     "resources.gpus": "resources.accelerators",
     "resources.disk": "resources.disk_size",

@@ -61,12 +61,46 @@ def translate(document: Document, env: Mapping[str, str]) -> Translated:
         later["secrets"] = secrets
     if wanted.image:
         later["image"] = wanted.image
-    if known.get("workdir"):
-        later["workdir"] = known["workdir"]
-    if known.get("file_mounts"):
-        later["files"] = known["file_mounts"]
+    files = _files(known, notes)
+    made |= files.made
+    later |= files.later
     _rest(known, notes)
     return Translated(document, made, later, notes)
+
+
+class _Files(NamedTuple):
+    made: dict[str, Any]
+    later: dict[str, Any]
+
+
+def _files(given: dict[str, Any], notes: Notes) -> _Files:
+    """`workdir` and `file_mounts`. An absolute directory is the agent's to Styx, and the user's here: it goes
+    into the work directory as files do.
+    """
+    made: dict[str, Any] = {}
+    later: dict[str, Any] = {}
+    files: dict[str, Any] = {}
+    workdir: object = given.get("workdir")
+    if isinstance(workdir, dict):
+        later["workdir"] = workdir
+        notes.befalls("workdir", fate.GIT)
+    elif isinstance(workdir, str) and fields.is_of_agent(workdir):
+        files["."] = workdir
+    elif workdir:
+        made["workdir"] = workdir
+    buckets: dict[str, Any] = {}
+    mounts: dict[object, Any] = given.get("file_mounts") or {}
+    for to, source in mounts.items():
+        if isinstance(source, str) and "://" not in source:
+            files[str(to)] = source
+        else:
+            buckets[str(to)] = source
+            notes.befalls(f"file_mounts.{to}", fate.BUCKET)
+    if files:
+        made["files"] = files
+    if buckets:
+        later["files"] = files | buckets
+    return _Files(made, later)
 
 
 def _rest(given: dict[str, Any], notes: Notes) -> None:

@@ -158,6 +158,24 @@ class LogChunks(Table):
     why = Text()  # of a gap: spool_cap, disk_full, limit
 
 
+class Blobs(Table):
+    """A piece of a file, by its SHA-256."""
+
+    sha256 = Bytea(primary_key=True)
+    size = Integer()
+    used_at = Timestamptz()  # roughly: see `store.files.TOUCH_S`
+    data = Bytea()
+
+
+class Bundles(Table):
+    """A directory, as `core.bundle` has it: all of its blobs were here when it came."""
+
+    id = Bytea(primary_key=True)  # SHA-256 of the manifest
+    size = BigInt()  # of the files
+    used_at = Timestamptz()
+    manifest = Bytea()
+
+
 class Audit(Table):
     """A chain: `hash` is over the hash before, the number and the entry. See the migration."""
 

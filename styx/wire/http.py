@@ -182,6 +182,8 @@ class TaskView(msgspec.Struct):
 class TaskDetail(TaskView):
     env: dict[str, str] = {}
     workdir: str = ""
+    bundle: str = ""
+    files: dict[str, str] = {}  # "/" or "~" → bundle
     retries: int = 0
     infra_retries: int = 0
     timeout_s: float | None = None
@@ -219,34 +221,6 @@ class NotificationView(msgspec.Struct):
     detail: str  # why the last try failed, for people
     tried_at: datetime | None
     next_at: datetime | None
-
-
-class FailedTask(msgspec.Struct):
-    """What a notification says of a task: nothing of its command, environment or output."""
-
-    id: str
-    name: str
-    array_index: int | None
-    status: Status
-    reason: str
-    exit_code: int | None
-    signal: int | None
-    attempt: int
-    agent: str
-    finished_at: datetime | None
-
-
-class JobEnd(msgspec.Struct):
-    job: JobView
-    first_failed_task: FailedTask | None
-
-
-class Notification(msgspec.Struct):
-    """The body of a webhook, in the shape of Standard Webhooks."""
-
-    type: str  # as `NotificationView.event`
-    timestamp: datetime  # when the job ended
-    data: JobEnd
 
 
 class ScheduleView(msgspec.Struct):
@@ -387,3 +361,26 @@ class FeedEvent(msgspec.Struct):
     attempt: int = 0
     agent: str = ""
     exit_code: int | None = None
+
+
+class FilesView(msgspec.Struct):
+    """How much room there is for what is sent with tasks."""
+
+    max_bundle_bytes: int
+    max_total_bytes: int
+    total_bytes: int
+
+
+class BundleView(msgspec.Struct):
+    """`missing` are the blobs still to be sent; without any, tasks may name the bundle."""
+
+    bundle: str
+    missing: list[str] = []
+
+
+class BlobsKept(msgspec.Struct):
+    kept: int
+
+
+class BlobsWanted(msgspec.Struct, forbid_unknown_fields=True):
+    blobs: list[str]

@@ -18,6 +18,7 @@ from styx.core.ids import AttemptKey, TaskId
 from styx.engine.loop import Engine, utc_now
 from styx.engine.schedules import Schedules
 from styx.kit.lag import Lag
+from styx.store.files import Files
 from styx.store.logs import LogFiles
 from styx.store.postgres import Database
 from styx.store.schedules import ScheduleRows
@@ -88,8 +89,9 @@ async def running(
     config = Config(home=str(home), server=Server(max_body_bytes=4 << 20, failed_auth_per_minute=0))
     async with engines.running(database, logs, retry_base_s=0.05) as engine:
         schedules = Schedules(engine, ScheduleRows(database), clock=utc_now)
+        files = Files(database, max_bundle_bytes=4 << 20, max_total_bytes=6 << 20)
         hooked = webhooks or Webhooks()
-        behind = server.application(Backend(engine, database.query, logs, schedules, hooked))
+        behind = server.application(Backend(engine, database.query, logs, schedules, files, hooked))
         app = server.gate(behind, config, TOKEN, Lag(time.monotonic))
         async with serving(app) as (url, _):
             bearer = {"authorization": f"Bearer {TOKEN}"}

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.support.site import Site
 
 SKY = """\
@@ -29,13 +31,11 @@ def test_a_file_of_skypilot_runs_as_it_is(site: Site, tmp_path: Path) -> None:
 
 
 def test_what_would_change_its_meaning_submits_nothing(site: Site, tmp_path: Path) -> None:
-    (tmp_path / "sky.yaml").write_text(f"{SKY}workdir: .\n")
+    (tmp_path / "sky.yaml").write_text(f"{SKY}volumes: {{/a: v}}\n")
     before = site.cli("jobs", "-o", "name").stdout
     done = site.cli("submit", str(tmp_path / "sky.yaml"), "-e", "WHO=you")
     assert done.returncode == 2
-    assert (
-        f"error: {tmp_path}/sky.yaml:11:1: workdir: a directory is not sent" in done.stderr.decode()
-    )
+    assert f"error: {tmp_path}/sky.yaml:11:1: volumes: no volumes are" in done.stderr.decode()
     assert site.cli("jobs", "-o", "name").stdout == before
 
 
@@ -73,3 +73,66 @@ def test_a_refusal_of_the_server_stands_in_the_file(site: Site, tmp_path: Path) 
     assert done.stderr.decode().startswith(
         f"error: {tmp_path}/x.toml:1:1: retries: expected a whole"
     )
+
+
+def test_files_go_where_they_are_wanted(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "a").write_text("a\n")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "x").write_text("x\n")
+    (tmp_path / "one.txt").write_text("one\n")
+    away = tmp_path / "away"
+    (tmp_path / "job.yaml").write_text(
+        f"name: files\nworkdir: src\nfiles: {{data/in: data, {away}/: one.txt, {away}/b: ./data}}\n"
+        f"run: cat a data/in/x {away}/one.txt {away}/b/x\n"
+    )
+    done = site.cli("run", str(tmp_path / "job.yaml"))
+    assert (done.stdout, done.returncode) == (b"files | a\nfiles | x\nfiles | one\nfiles | x\n", 0)
+
+
+def test_files_beside_a_directory_of_the_agent_go_into_it(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "one.txt").write_text("one\n")
+    there = tmp_path / "there"
+    there.mkdir()
+    (tmp_path / "job.yaml").write_text(
+        f"name: beside\nworkdir: {there}\nfiles: {{one: one.txt}}\nrun: pwd; cat one\n"
+    )
+    done = site.cli("run", str(tmp_path / "job.yaml"))
+    assert done.stdout.decode() == f"beside | {there}\nbeside | one\n"
+
+
+def test_a_file_of_skypilot_with_its_directory(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "a").write_text("a\n")
+    (tmp_path / "sky.yaml").write_text(
+        f"name: sky\nworkdir: .\nfile_mounts: {{{tmp_path}/made/x: ./a}}\nsetup: 'true'\n"
+        f"run: cat a {tmp_path}/made/x\n"
+    )
+    # SkyPilot's paths begin where the user stands.
+    done = site.cli("run", str(tmp_path / "sky.yaml"), cwd=tmp_path / "code")
+    assert (done.stdout, done.returncode) == (b"sky | a\nsky | a\n", 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "message"),
+    [
+        ("files: {../x: a}", "2:9: files.../x", "lies in the work directory"),
+        ("files: {x: nothing}", "2:9: files.x", "nothing: No such file"),
+        ("files: {x: 's3://a/b'}", "2:9: files.x", "only files of this machine"),
+        ("files: {x: 7}", "2:9: files.x", "expected `/` or `~`"),
+        ("workdir: nothing", "2:1: workdir", "nothing: No such file"),
+        ("workdir: 7", "2:1: workdir", "expected text"),
+        ("files: x", "2:1: files", "expected an object of destinations"),
+    ],
+)
+def test_what_cannot_be_sent_is_told_with_its_place(
+    site: Site, tmp_path: Path, text: str, place: str, message: str
+) -> None:
+    (tmp_path / "job.yaml").write_text(f"run: x\n{text}\n")
+    (tmp_path / "a").write_text("")
+    for command in ("submit", "validate"):
+        done = site.cli(command, str(tmp_path / "job.yaml"))
+        said = (done.stderr + done.stdout).decode()
+        assert done.returncode == 2
+        assert f"{tmp_path}/job.yaml:{place}: " in said
+        assert message in said

@@ -106,6 +106,12 @@ def test_the_models_document_exactly_the_fields_that_are_read():
     assert not set(fields.LATER) & (set(form.TASK) | set(fields.RESOURCES))
 
 
+def test_a_directory_of_the_agent_or_a_bundle():
+    assert task(workdir="~/x").workdir == "~/x"
+    assert task(workdir="~").workdir == "~"
+    assert task(bundle="0" * 64).bundle == "0" * 64
+
+
 def test_null_is_not_given():
     assert task(name=None, timeout=None, needs=None, resources=None) == task()
 
@@ -260,6 +266,9 @@ WRONG_TASKS = {
     "an array of two kinds": ({"array": {"count": 1, "over": [1]}}, "array", "exactly one"),
     "an array element": ({"array": {"over": [1, [2]]}}, "array.over[1]", "not a list"),
     "a relative workdir": ({"workdir": "."}, "workdir", "absolute directory"),
+    "a workdir of another user": ({"workdir": "~root"}, "workdir", "below ~"),
+    "no bundle's id": ({"bundle": "A" * 64}, "bundle", "64 hexadecimal digits"),
+    "workdir and bundle": ({"workdir": "/x", "bundle": "0" * 64}, "bundle", "not both"),
     "a bad label": ({"labels": {"a b": "x"}}, "labels.a b", "a label"),
     "a long label": ({"labels": {"a": "x" * 257}}, "labels.a", "256 bytes"),
     "too many labels": ({"labels": {f"l{i}": i for i in range(65)}}, "labels", "64 labels"),

@@ -147,9 +147,11 @@ class Page:
         self._sound(block)
 
     def _sound(self, block: Block) -> None:
-        path = self._machine.folder / f"document.{block.kind}"
+        # Where the reader stands: a file of tasks may name others beside it.
+        path = self._machine.here / f".page.{block.kind}"
         path.write_text(block.padded())
         found = document.faults(block, path)
+        path.unlink()
         assert not found, "\n".join(found)
 
     def _ended(self, block: Block, done: Done) -> None:

@@ -9,12 +9,12 @@ from typing import Any, Final, Union, cast, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from styx.wire import http
+from styx.wire import hook, http
 from tests.docs.expect import ANYTHING
 
 MODELS: Final = [
     model
-    for model in vars(http).values()
+    for model in (*vars(http).values(), *vars(hook).values())
     if isinstance(model, type) and issubclass(model, msgspec.Struct) and model is not msgspec.Struct
 ]
 

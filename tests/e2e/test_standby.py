@@ -1,5 +1,6 @@
 """Two servers on one database: one leads, the other takes over, and the agents and their tasks go on."""
 
+import hashlib
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -101,3 +102,19 @@ def test_replicas_share_one_token(pair: tuple[Site, Site], tmp_path: Path) -> No
     refused = other.cli("serve")
     assert refused.returncode == 1
     assert b"set the same auth.token" in refused.stderr
+
+
+def test_files_are_on_every_server(pair: tuple[Site, Site], tmp_path: Path) -> None:
+    first, second = pair
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "data").write_bytes(b"some data\n" * 500_000)
+    (tmp_path / "job.yaml").write_text("name: files\nworkdir: src\nrun: sha256sum < data\n")
+    done = second.cli("submit", str(tmp_path / "job.yaml"))  # which sends it on
+    assert done.returncode == 0, done.stderr
+    first.kill()
+    until(lambda: leads(second), "the standby leads", deadline_s=12)
+    second.agent("one")
+    (task,) = second.get("/api/v1/tasks")
+    assert second.finished(task["id"])["status"] == "succeeded"
+    digest = hashlib.sha256(b"some data\n" * 500_000).hexdigest()
+    assert second.output(task["id"]).decode().split()[0] == digest

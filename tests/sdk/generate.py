@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 SDK: Final = Path(__file__).parents[2] / "styx" / "sdk"
-GENERATED: Final = ("transport.py", "streams.py", "calls.py", "handles.py", "client.py")
+GENERATED: Final = ("transport.py", "streams.py", "calls.py", "kept.py", "handles.py", "client.py")
 HEAD: Final = "# Generated from aio/{name} by `python -m tests.sdk.generate`; do not edit.\n"
 WORDS: Final = (
     (r"\b(?:async|await) ", ""),

@@ -4,6 +4,7 @@ A fault is a row of a list, so that a failing seed can be shrunk by taking rows 
 each kind differs from seed to seed ("swarm"): many faults of few kinds find what few of all do not.
 """
 
+import math
 import random
 from typing import Final, NamedTuple
 
@@ -21,6 +22,7 @@ from styx.core.spec import (
 )
 
 GIB: Final = 1 << 30
+SERIAL_S: Final = 600.0  # far from the reckoning, with every backoff
 FLOOD_BYTES: Final = 512 << 10  # passes in time where credit and line are smallest, too
 
 
@@ -185,7 +187,7 @@ def _works(dice: random.Random, faults_s: float, *, deep: bool) -> list[Work]:
 
 
 def _bounded(dice: random.Random, works: list[Work]) -> list[Work]:
-    """Some arrays may not have all their tasks active at once."""
+    """Some arrays may not have all their tasks active at once: short ones, as one waits for the other."""
     bound = dice.choice((0.0, 0.5))
     return [
         work._replace(
@@ -193,7 +195,7 @@ def _bounded(dice: random.Random, works: list[Work]) -> list[Work]:
                 work.spec,
                 tasks=tuple(
                     msgspec.structs.replace(spec, parallel=dice.choice((1, 2)))
-                    if spec.array_count and dice.random() < bound
+                    if _serial_s(spec) < SERIAL_S and dice.random() < bound
                     else spec
                     for spec in work.spec.tasks
                 ),
@@ -201,6 +203,12 @@ def _bounded(dice: random.Random, works: list[Work]) -> list[Work]:
         )
         for work in works
     ]
+
+
+def _serial_s(spec: TaskSpec) -> float:
+    """What the tasks of an array take one after the other, with every try; of others that is no matter."""
+    tries = spec.retries + spec.infra_retries + 1
+    return spec.width * tries * float(spec.argv[1]) if spec.array_count else math.inf
 
 
 def _job(

@@ -206,12 +206,12 @@ def test_what_is_switched_off_needs_no_warning() -> None:
 @pytest.mark.parametrize(
     ("text", "where"),
     [
-        ("workdir: .", "2:1: workdir"),
         ("workdir: {url: 'https://x', ref: main}", "2:1: workdir"),
-        ("file_mounts: {/a: ./b}", "2:1: file_mounts"),
+        ("file_mounts: {/a: s3://b, /c: ./d}", "2:15: file_mounts./a"),
+        ("file_mounts: {/a: 'https://x/y'}", "2:15: file_mounts./a"),
         (
             "file_mounts: {/a: {name: n, source: s3://x, store: S3, mode: MOUNT}}",
-            "2:1: file_mounts",
+            "2:15: file_mounts./a",
         ),
         ("volumes: {/a: v}", "2:1: volumes"),
         ("service: {readiness_probe: /health, replicas: 2}", "2:1: service"),
@@ -233,7 +233,18 @@ def test_what_would_change_the_meaning_is_refused(text: str, where: str) -> None
 
 
 def test_every_refusal_is_told_at_once() -> None:
-    assert refused("workdir: .\nfile_mounts: {/a: b}") == ["2:1: workdir", "3:1: file_mounts"]
+    git = "workdir: {url: 'https://x', ref: main}\nfile_mounts: {/a: gs://b}"
+    assert refused(git) == ["2:1: workdir", "3:15: file_mounts./a"]
+
+
+def test_directories_and_files_are_sent() -> None:
+    text = "run: x\nworkdir: .\nfile_mounts: {/a: ./b, ~/c: ~/d, e: f}\n"
+    fields = read(text).tasks[0].fields
+    assert fields["workdir"] == "."
+    assert fields["files"] == {"/a": "./b", "~/c": "~/d", "e": "f"}
+    # What is absolute is the user's to SkyPilot, and would be the agent's to Styx.
+    fields = read("run: x\nworkdir: ~/d\n").tasks[0].fields
+    assert (fields["files"], "workdir" in fields) == ({".": "~/d"}, False)
 
 
 def test_a_secret_that_is_given_openly_is_a_variable() -> None:
@@ -246,9 +257,9 @@ def test_what_refuses_says_what_to_do() -> None:
 
 
 def test_variables_stand_in_for_themselves_where_skypilot_expands_them() -> None:
-    text = "run: echo $B\nworkdir: ~/${B}/$OTHER\nfile_mounts: {/d/$B: {source: 's3://${B}', store: $S}}\n"
+    text = "run: echo $B\nworkdir: ${B}/$OTHER\nfile_mounts: {/d/$B: {source: 's3://${B}', store: $S}}\n"
     found = read(f"{text}envs: {{B: bucket, S: gcs}}\n").tasks[0]
-    assert found.later["workdir"] == "~/bucket/$OTHER"
+    assert found.fields["workdir"] == "bucket/$OTHER"
     assert found.later["files"] == {"/d/bucket": {"source": "s3://bucket", "store": "gcs"}}
     assert found.fields["run"].endswith("echo $B")
 

@@ -22,7 +22,7 @@ from styx.sdk import address, failures
 from styx.sdk.aio import streams
 from styx.sdk.aio.transport import Transport
 from styx.sdk.events import Written
-from styx.sdk.exchange import CALL_TIMEOUT_S, PATIENCE_S, Answer, Query
+from styx.sdk.exchange import CALL_TIMEOUT_S, JSON, PATIENCE_S, Answer, Query
 from styx.sdk.fields import Document, Submittable
 from styx.wire import http as wire
 
@@ -100,7 +100,7 @@ class AsyncCalls:
     # --- tasks ------------------------------------------------------------------------------------
 
     async def task(self, task_id: str) -> wire.TaskDetail:
-        return await self._read(wire.TaskDetail, f"/tasks/{_segment(task_id)}")
+        return await self._read(wire.TaskDetail, f"/tasks/{segment(task_id)}")
 
     def tasks(
         self, *, limit: int | None = None, **filters: str | None
@@ -111,25 +111,25 @@ class AsyncCalls:
     async def cancel(self, task_id: str, *, force: bool = False) -> wire.CancelAccepted:
         query: Query = {"force": "true" if force else None}
         return await self._post(
-            wire.CancelAccepted, f"/tasks/{_segment(task_id)}/cancel", query=query
+            wire.CancelAccepted, f"/tasks/{segment(task_id)}/cancel", query=query
         )
 
     async def retry(self, task_id: str) -> wire.Submitted:
         """Submit it once more, as a new task."""
-        return await self._post(wire.Submitted, f"/tasks/{_segment(task_id)}/retry")
+        return await self._post(wire.Submitted, f"/tasks/{segment(task_id)}/retry")
 
     async def explain(self, task_id: str) -> wire.Explanation:
-        return await self._read(wire.Explanation, f"/tasks/{_segment(task_id)}/explain")
+        return await self._read(wire.Explanation, f"/tasks/{segment(task_id)}/explain")
 
     async def history(self, task_id: str) -> list[wire.HistoryView]:
-        return await self._read(list[wire.HistoryView], f"/tasks/{_segment(task_id)}/events")
+        return await self._read(list[wire.HistoryView], f"/tasks/{segment(task_id)}/events")
 
     async def wait(
         self, task_id: str, *, timeout_s: float | None = None, check: bool = False
     ) -> wire.TaskDetail:
         """Return the task once it is over. Raises: TimeoutError; with `check` also TaskFailed."""
         over = await self._over(
-            wire.TaskDetail, f"/tasks/{_segment(task_id)}", _task_is_over, timeout_s
+            wire.TaskDetail, f"/tasks/{segment(task_id)}", _task_is_over, timeout_s
         )
         if check and over.status != "succeeded":
             raise await self._failed(over)
@@ -181,7 +181,7 @@ class AsyncCalls:
     # --- jobs -------------------------------------------------------------------------------------
 
     async def job(self, job_id: str) -> wire.JobDetail:
-        return await self._read(wire.JobDetail, f"/jobs/{_segment(job_id)}")
+        return await self._read(wire.JobDetail, f"/jobs/{segment(job_id)}")
 
     def jobs(
         self, *, limit: int | None = None, **filters: str | None
@@ -190,13 +190,11 @@ class AsyncCalls:
 
     async def cancel_job(self, job_id: str, *, force: bool = False) -> wire.CancelAccepted:
         query: Query = {"force": "true" if force else None}
-        return await self._post(
-            wire.CancelAccepted, f"/jobs/{_segment(job_id)}/cancel", query=query
-        )
+        return await self._post(wire.CancelAccepted, f"/jobs/{segment(job_id)}/cancel", query=query)
 
     async def retry_job(self, job_id: str) -> wire.JobSubmitted:
         """Submit what did not succeed once more, as a new job."""
-        return await self._post(wire.JobSubmitted, f"/jobs/{_segment(job_id)}/retry")
+        return await self._post(wire.JobSubmitted, f"/jobs/{segment(job_id)}/retry")
 
     async def wait_job(
         self, job_id: str, *, timeout_s: float | None = None, check: bool = False
@@ -204,7 +202,7 @@ class AsyncCalls:
         """Return the job once all its tasks are over. Raises: TimeoutError; with `check` also TaskFailed,
         of the first task that did.
         """
-        path = f"/jobs/{_segment(job_id)}"
+        path = f"/jobs/{segment(job_id)}"
         over = await self._over(wire.JobView, path, _job_is_over, timeout_s)
         if check and over.status != "succeeded":
             for statuses in UNHAPPY:
@@ -212,34 +210,6 @@ class AsyncCalls:
                 if rows:
                     raise await self._failed(min(rows, key=_end))
         return over
-
-    # --- schedules --------------------------------------------------------------------------------
-
-    async def put_schedule(self, name: str, job: Document) -> wire.ScheduleDetail:
-        """Create or replace; `job` holds its `schedule`."""
-        path = f"{BASE}/schedules/{_segment(name)}"
-        answer = await self._transport.call("PUT", path, body=job)
-        return _decoded(answer, wire.ScheduleDetail)
-
-    def schedules(self, *, limit: int | None = None) -> AsyncIterator[wire.ScheduleView]:
-        return self._pages(wire.ScheduleView, "/schedules", {}, limit)
-
-    async def schedule(self, name: str) -> wire.ScheduleDetail:
-        return await self._read(wire.ScheduleDetail, f"/schedules/{_segment(name)}")
-
-    async def pause_schedule(self, name: str) -> wire.ScheduleView:
-        return await self._post(wire.ScheduleView, f"/schedules/{_segment(name)}/pause")
-
-    async def resume_schedule(self, name: str) -> wire.ScheduleView:
-        return await self._post(wire.ScheduleView, f"/schedules/{_segment(name)}/resume")
-
-    async def run_schedule(self, name: str, *, key: str = "") -> wire.ScheduleRun:
-        """A job of it now. The same `key` again gives the same job."""
-        return await self._post(wire.ScheduleRun, f"/schedules/{_segment(name)}/run", key=key)
-
-    async def delete_schedule(self, name: str) -> wire.ScheduleView:
-        path = f"{BASE}/schedules/{_segment(name)}"
-        return _decoded(await self._transport.call("DELETE", path), wire.ScheduleView)
 
     # --- agents and events ------------------------------------------------------------------------
 
@@ -249,13 +219,13 @@ class AsyncCalls:
         return self._pages(wire.AgentView, "/agents", filters, limit)
 
     async def agent(self, agent_id: str) -> wire.AgentView:
-        return await self._read(wire.AgentView, f"/agents/{_segment(agent_id)}")
+        return await self._read(wire.AgentView, f"/agents/{segment(agent_id)}")
 
     async def drain(self, agent_id: str) -> wire.AgentView:
-        return await self._post(wire.AgentView, f"/agents/{_segment(agent_id)}/drain")
+        return await self._post(wire.AgentView, f"/agents/{segment(agent_id)}/drain")
 
     async def resume(self, agent_id: str) -> wire.AgentView:
-        return await self._post(wire.AgentView, f"/agents/{_segment(agent_id)}/resume")
+        return await self._post(wire.AgentView, f"/agents/{segment(agent_id)}/resume")
 
     def events(self, *, last_id: str = "") -> AsyncIterator[wire.FeedEvent]:
         """Changes as they happen, without end; goes on after `last_id`, also over broken lines."""
@@ -324,13 +294,26 @@ class AsyncCalls:
         query: Query | None = None,
         body: object = None,
         key: str = "",
+        media_type: str = JSON,
     ) -> T:
         # One key for all repeats of this call: whatever breaks, it is done once.
         key = key or os.urandom(16).hex()
         answer = await self._transport.call(
-            "POST", BASE + path, query=query, body=body, key=key, traceparent=config.traceparent()
+            "POST",
+            BASE + path,
+            query=query,
+            body=body,
+            key=key,
+            traceparent=config.traceparent(),
+            media_type=media_type,
         )
         return _decoded(answer, model)
+
+    async def _put(self, model: type[T], path: str, body: object) -> T:
+        return _decoded(await self._transport.call("PUT", BASE + path, body=body), model)
+
+    async def _delete(self, model: type[T], path: str) -> T:
+        return _decoded(await self._transport.call("DELETE", BASE + path), model)
 
     async def _pages(
         self, model: type[T], path: str, filters: Mapping[str, str | None], limit: int | None
@@ -368,7 +351,7 @@ def _next_page(answer: Answer) -> str | None:
 
 
 def _logs_path(task_id: str) -> str:
-    return f"{BASE}/tasks/{_segment(task_id)}/logs"
+    return f"{BASE}/tasks/{segment(task_id)}/logs"
 
 
 def _task_is_over(row: wire.TaskDetail) -> bool:
@@ -383,6 +366,6 @@ def _end(row: wire.TaskView) -> datetime:
     return row.finished_at or row.created_at
 
 
-def _segment(reference: str) -> str:
+def segment(reference: str) -> str:
     """A reference as one segment of a path."""
     return quote(reference, safe="")

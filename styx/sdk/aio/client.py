@@ -13,13 +13,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Unpack, overload
 
 from styx.sdk import fields
-from styx.sdk.aio.calls import AsyncCalls
 from styx.sdk.aio.handles import AsyncJobHandle, AsyncTaskHandle
+from styx.sdk.aio.kept import AsyncKept
 from styx.sdk.fields import Command, Document, Submittable, TaskFields
 
 
-class AsyncStyx(AsyncCalls):
-    __doc__ = AsyncCalls.__doc__
+class AsyncStyx(AsyncKept):
+    __doc__ = AsyncKept.__doc__
 
     @overload
     async def run(

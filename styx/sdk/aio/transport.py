@@ -18,6 +18,7 @@ from styx.sdk.aio.connection import BROKEN, Connections, Opened, Sleep, sleep
 from styx.sdk.exchange import (
     BUSY,
     CALL_TIMEOUT_S,
+    JSON,
     PATIENCE_S,
     RETRY_BASE_S,
     RETRY_CAP_S,
@@ -73,14 +74,15 @@ class Transport:
         body: object = None,
         key: str = "",
         traceparent: str = "",
+        media_type: str = JSON,
     ) -> Answer:
-        """One request and its answer below 400.
+        """One request and its answer below 400. A body of bytes is sent as it is, others as JSON.
 
         Raises: Unreachable, ServerFailed, and the RequestErrors of `failures.from_answer`.
         """
-        payload = None if body is None else msgspec.json.encode(body)
+        payload = body if isinstance(body, bytes | None) else msgspec.json.encode(body)
         given = {
-            "Content-Type": "application/json" if payload is not None else "",
+            "Content-Type": media_type if payload is not None else "",
             "Idempotency-Key": key,
             "Traceparent": traceparent,
         }

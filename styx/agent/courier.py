@@ -1,0 +1,106 @@
+"""The files of tasks on the machine as it is: `ports.Courier` and `ports.Rooms`."""
+
+import asyncio
+import os
+import secrets
+import shutil
+import sys
+import time
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+import msgspec
+
+import styx
+from styx.agent import errand, websocket
+from styx.agent.errand import Ended, Outcome, Request, Target
+
+
+class Courier:
+    """Fetches by a process of its own. `url` answers where the server is that leads."""
+
+    def __init__(
+        self, home: str, env: dict[str, str], url: Callable[[], str], token: str, cache_bytes: int
+    ) -> None:
+        self._home = home
+        self._env = env | {"PYTHONPATH": str(Path(styx.__file__).parents[1]), "PYTHONUTF8": "1"}
+        self._url = url
+        self._token = token
+        self._cache_bytes = cache_bytes
+
+    async def fetch(self, target: Target) -> Outcome:
+        """Cancelled, it leaves nothing behind but blobs on the shelf."""
+        address = websocket.parse(self._url())
+        request = Request(
+            host=address.host,
+            port=address.port,
+            prefix=address.path,
+            encrypted=address.encrypted,
+            token=self._token,
+            home=self._home,
+            target=target,
+            cache_bytes=self._cache_bytes,
+        )
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-P", "-m", "styx.agent.fetch"),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                env=self._env,
+                cwd=self._home,
+                start_new_session=True,  # a Ctrl-C for the agent is none for what it stops in order
+            )
+        except OSError as error:
+            return Outcome(Ended.LATER, f"no process can be started: {error.strerror}")
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(msgspec.json.encode(request) + b"\n")
+            said = await process.stdout.read()  # its standard input stays open: see `fetch`
+        finally:
+            if process.returncode is None:
+                process.kill()
+            process.stdin.close()
+            await process.wait()
+        try:
+            return msgspec.json.decode(said, type=Outcome)
+        except msgspec.DecodeError:
+            return Outcome(Ended.LATER, f"it ended with {process.returncode}, and said nothing")
+
+
+class Rooms:
+    """The directories of jobs."""
+
+    def __init__(self, home: str) -> None:
+        self._home = home
+
+    def use(self, target: Target) -> bool:
+        try:
+            os.utime(f"{self._home}/{errand.JOBS}/{target.job}")
+        except FileNotFoundError:
+            return False
+        return all(map(os.path.exists, target.marks(self._home)))
+
+    async def tidy(self, needed: Collection[str], kept_s: float) -> None:
+        await asyncio.to_thread(self._tidy, needed, kept_s)
+
+    def _tidy(self, needed: Collection[str], kept_s: float) -> None:
+        """A directory's time is when it was last needed."""
+        try:
+            names = os.listdir(f"{self._home}/{errand.JOBS}")
+        except FileNotFoundError:
+            return
+        for name in names:
+            path = f"{self._home}/{errand.JOBS}/{name}"
+            try:
+                if name in needed:
+                    os.utime(path)
+                elif name.startswith(errand.GONE):
+                    shutil.rmtree(path, ignore_errors=True)
+                elif time.time() - os.stat(path).st_mtime > kept_s:
+                    # Renamed first: nobody shall find it while half of it is there.
+                    gone = f"{self._home}/{errand.JOBS}/{errand.GONE}{secrets.token_hex(8)}"
+                    os.rename(path, gone)
+                    shutil.rmtree(gone, ignore_errors=True)
+            except FileNotFoundError:
+                continue

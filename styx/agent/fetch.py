@@ -1,0 +1,279 @@
+"""Bring bundles to where the tasks of a job want them: `python -m styx.agent.fetch`, its `Request` a line on
+stdin, its `Outcome` a line on stdout.
+
+A process of its own, so that however long it takes nothing else of the agent waits for it. It ends when its
+standard input does, which is when the agent wants it no more, or has died.
+"""
+
+import errno
+import http.client
+import os
+import secrets
+import shutil
+import ssl
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from styx.agent import errand, shelf
+from styx.agent.errand import Ended, Outcome, Request
+from styx.agent.shelf import Blobs
+from styx.agent.tree import Tree
+from styx.core import bundle
+from styx.core.bundle import Directory, File, Link, Manifest
+from styx.errors import InvalidSpec
+
+TIMEOUT_S: Final = 60.0  # of a server that says nothing
+DISK_RESERVE_BYTES: Final = 64 << 20
+TRIES: Final = 3  # of blobs that have gone from the shelf, or never came
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+_GONE: Final = frozenset({401, 403, 404, 422})  # asking again will not change it
+
+
+class Failed(Exception):
+    def __init__(self, ended: Ended, detail: str) -> None:
+        super().__init__(detail)
+        self.outcome = Outcome(ended, detail)
+
+
+class Answer(NamedTuple):
+    status: int
+    body: bytes
+
+
+class Server:
+    """One kept connection."""
+
+    def __init__(self, request: Request) -> None:
+        kind: Any = http.client.HTTPConnection
+        more: dict[str, Any] = {}
+        if request.encrypted:
+            kind, more = http.client.HTTPSConnection, {"context": ssl.create_default_context()}
+        self._line: http.client.HTTPConnection = kind(
+            request.host, request.port, timeout=TIMEOUT_S, **more
+        )
+        self._prefix = request.prefix
+        self._headers = {"Authorization": f"Bearer {request.token}"} if request.token else {}
+
+    def manifest(self, id_: str) -> bytes:
+        """Raises: Failed."""
+        return self._ask("GET", f"/api/v1/bundles/{id_}").body
+
+    def blobs(self, names: list[str]) -> list[bundle.Blob]:
+        """Those of them that are there. Raises: Failed."""
+        body = msgspec.json.encode({"blobs": names})
+        try:
+            return bundle.decode_blobs(self._ask("POST", "/api/v1/blobs/fetch", body).body)
+        except InvalidSpec as error:
+            raise Failed(Ended.LATER, error.message) from error
+
+    def close(self) -> None:
+        self._line.close()
+
+    def _ask(self, method: str, path: str, body: bytes | None = None) -> Answer:
+        headers = {**self._headers, **({"Content-Type": "application/json"} if body else {})}
+        try:
+            self._line.request(method, self._prefix + path, body, headers)
+            response = self._line.getresponse()
+            answer = Answer(response.status, response.read())
+        except (OSError, http.client.HTTPException) as error:
+            raise Failed(Ended.LATER, f"the server does not answer: {error}") from error
+        if answer.status == 200:
+            return answer
+        said = answer.body[:500].decode(errors="replace")
+        ended = Ended.REFUSED if answer.status in _GONE else Ended.LATER
+        raise Failed(ended, f"the server answers {answer.status}: {said}")
+
+
+def fetch(request: Request) -> Outcome:
+    """Once it is done all of it is there. Whoever comes second finds it."""
+    server = Server(request)
+    try:
+        blobs = Blobs(request.home, request.cache_bytes)
+        job = f"{request.home}/{errand.JOBS}/{request.target.job}"
+        os.makedirs(job, mode=0o700, exist_ok=True)
+        if id_ := request.target.bundle:
+            _make(server, blobs, id_, errand.room(request.home, request.target.job, id_))
+        for place, id_ in request.target.over:
+            _lay(server, blobs, id_, os.path.expanduser(place), f"{job}/{errand.LAID}{id_[:32]}")
+        blobs.trim()
+    except Failed as failed:
+        return failed.outcome
+    except InvalidSpec as error:
+        return Outcome(Ended.REFUSED, error.message)
+    except OSError as error:
+        return Outcome(Ended.FULL, f"files cannot be written: {error.strerror}")
+    finally:
+        server.close()
+    return Outcome(Ended.DONE)
+
+
+def _make(server: Server, blobs: Blobs, id_: str, path: str) -> None:
+    """A bundle as a directory, which is there whole or not at all."""
+    if os.path.isdir(path):
+        return
+    new = f"{os.path.dirname(path)}/{errand.NEW}{secrets.token_hex(8)}"
+    try:
+        manifest = _manifest(server, id_)
+        _check_room(os.path.dirname(path), blobs, manifest)
+        _bring(server, blobs, manifest.blobs())
+        _unpack(new, manifest, _reading(server, blobs))
+        _put(new, path)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def _lay(server: Server, blobs: Blobs, id_: str, top: str, mark: str) -> None:
+    """A bundle over what is there: each file is put in its place whole, and nothing is removed.
+
+    Where it goes is its user's wish, and by that user's rights: links on the way are followed.
+    """
+    if os.path.exists(mark):
+        return
+    manifest = _manifest(server, id_)
+    _check_room(os.path.dirname(mark), blobs, manifest)
+    _bring(server, blobs, manifest.blobs())
+    read = _reading(server, blobs)
+    for entry in manifest.entries:
+        path = os.path.join(top, *bundle.parts(entry.path))
+        try:
+            _lay_one(entry, path, read)
+        except OSError as error:
+            ended = Ended.FULL if error.errno in _FULL else Ended.REFUSED
+            raise Failed(ended, f"{path} cannot be written: {error.strerror}") from error
+    os.close(os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+
+def _lay_one(entry: bundle.Entry, path: str, read: Callable[[str, int], bytes]) -> None:
+    if isinstance(entry, Directory):
+        os.makedirs(path, exist_ok=True)
+        return
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    new = f"{os.path.dirname(path)}/{errand.NEW}{secrets.token_hex(8)}"
+    try:
+        if isinstance(entry, Link):
+            os.symlink(entry.target, new)
+        else:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            file = os.open(new, flags, 0o755 if entry.executable else 0o644)
+            _write(file, entry, read)
+        os.replace(new, path)
+    finally:
+        if os.path.lexists(new):
+            os.unlink(new)
+
+
+def _manifest(server: Server, id_: str) -> Manifest:
+    """Raises: Failed, InvalidSpec."""
+    data = server.manifest(id_)
+    if bundle.id_of(data) != id_:
+        raise Failed(Ended.LATER, "the manifest arrived damaged")
+    return bundle.decode(data)
+
+
+def _check_room(home: str, blobs: Blobs, manifest: Manifest) -> None:
+    """Raises: Failed."""
+    lacking = sum(size for name, size in manifest.blobs().items() if not blobs.has(name, size))
+    disk = os.statvfs(home)
+    free = disk.f_bavail * disk.f_frsize
+    if manifest.size + lacking + DISK_RESERVE_BYTES > free:
+        raise Failed(
+            Ended.FULL, f"{manifest.size:,} bytes of files, and {free:,} are free on the disk"
+        )
+
+
+def _bring(server: Server, blobs: Blobs, wanted: dict[str, int]) -> None:
+    """Have all of them on the shelf. Raises: Failed."""
+    for _ in range(TRIES):
+        lacking = {name: size for name, size in wanted.items() if not blobs.has(name, size)}
+        if not lacking:
+            return
+        batch: list[str] = []
+        left = bundle.BATCH_BYTES
+        for name, size in lacking.items():
+            if batch and (size > left or len(batch) == bundle.MAX_BATCH_BLOBS):
+                _bring_batch(server, blobs, batch)
+                batch, left = [], bundle.BATCH_BYTES
+            batch.append(name)
+            left -= size
+        _bring_batch(server, blobs, batch)
+    raise Failed(Ended.REFUSED, "the server does not have all of its files any more")
+
+
+def _bring_batch(server: Server, blobs: Blobs, names: list[str]) -> None:
+    for blob in server.blobs(names):
+        blobs.keep(blob.sha256.hex(), blob.data)
+
+
+def _reading(server: Server, blobs: Blobs) -> Callable[[str, int], bytes]:
+    """Of the shelf, or of the server if it is not there any more."""
+
+    def read(name: str, size: int) -> bytes:
+        for _ in range(TRIES):
+            data = blobs.read(name)
+            if data is not None and len(data) == size:
+                return data
+            if data is not None:
+                raise Failed(Ended.REFUSED, "the manifest's sizes are not those of its files")
+            _bring(server, blobs, {name: size})
+        raise Failed(Ended.LATER, "what was brought does not stay on the disk")
+
+    return read
+
+
+def _unpack(path: str, manifest: Manifest, read: Callable[[str, int], bytes]) -> None:
+    """Raises: Failed, InvalidSpec, OSError."""
+    tree = Tree(path)
+    try:
+        for file in manifest.files():
+            _write(tree.create(file.path, executable=file.executable), file, read)
+        # Last, so that nothing that is written could come across one.
+        for entry in manifest.entries:
+            if isinstance(entry, Link):
+                tree.link(entry.path, entry.target)
+            elif isinstance(entry, Directory):
+                tree.directory(entry.path)
+    except FileExistsError as error:  # to a file system that knows no case, say
+        what = f"two of its files have one name here: {error.filename}"
+        raise Failed(Ended.REFUSED, what) from error
+    finally:
+        tree.close()
+
+
+def _write(descriptor: int, file: File, read: Callable[[str, int], bytes]) -> None:
+    try:
+        for name, size in file.pieces():
+            shelf.write_whole(descriptor, read(name, size))
+    finally:
+        os.close(descriptor)
+
+
+def _put(new: str, path: str) -> None:
+    """In its place, at once and whole; unless another has been as quick."""
+    try:
+        os.rename(new, path)
+    except OSError:
+        if not os.path.isdir(path):
+            raise
+
+
+def _leave_with_stdin() -> None:
+    sys.stdin.buffer.read()
+    os._exit(1)
+
+
+def main() -> int:
+    request = msgspec.json.decode(sys.stdin.buffer.readline(), type=Request)
+    threading.Thread(target=_leave_with_stdin, daemon=True).start()
+    outcome = fetch(request)
+    sys.stdout.buffer.write(msgspec.json.encode(outcome) + b"\n")
+    sys.stdout.buffer.flush()
+    # Not by `sys.exit`: the thread holds standard input's lock.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+# Generated from aio/kept.py by `python -m tests.sdk.generate`; do not edit.
+"""What a server keeps for its clients beside tasks: schedules, and files that go with tasks."""
+
+from collections.abc import Iterator
+
+from styx.core import bundle
+from styx.sdk.calls import Calls, segment
+from styx.sdk.fields import Document
+from styx.wire import http as wire
+
+
+class Kept(Calls):
+    __doc__ = Calls.__doc__
+
+    # --- schedules --------------------------------------------------------------------------------
+
+    def put_schedule(self, name: str, job: Document) -> wire.ScheduleDetail:
+        """Create or replace; `job` holds its `schedule`."""
+        return self._put(wire.ScheduleDetail, f"/schedules/{segment(name)}", job)
+
+    def schedules(self, *, limit: int | None = None) -> Iterator[wire.ScheduleView]:
+        return self._pages(wire.ScheduleView, "/schedules", {}, limit)
+
+    def schedule(self, name: str) -> wire.ScheduleDetail:
+        return self._read(wire.ScheduleDetail, f"/schedules/{segment(name)}")
+
+    def pause_schedule(self, name: str) -> wire.ScheduleView:
+        return self._post(wire.ScheduleView, f"/schedules/{segment(name)}/pause")
+
+    def resume_schedule(self, name: str) -> wire.ScheduleView:
+        return self._post(wire.ScheduleView, f"/schedules/{segment(name)}/resume")
+
+    def run_schedule(self, name: str, *, key: str = "") -> wire.ScheduleRun:
+        """A job of it now. The same `key` again gives the same job."""
+        return self._post(wire.ScheduleRun, f"/schedules/{segment(name)}/run", key=key)
+
+    def delete_schedule(self, name: str) -> wire.ScheduleView:
+        return self._delete(wire.ScheduleView, f"/schedules/{segment(name)}")
+
+    # --- files (`sdk.sending` packs and sends a directory) ----------------------------------------
+
+    def files(self) -> wire.FilesView:
+        """How much may be sent."""
+        return self._read(wire.FilesView, "/files")
+
+    def offer_bundle(self, manifest: bytes) -> wire.BundleView:
+        """What is missing of it; when nothing is, tasks may name it."""
+        return self._post(wire.BundleView, "/bundles", body=manifest)
+
+    def send_blobs(self, blobs: bytes) -> None:
+        """As `core.bundle.encode_blobs` makes them."""
+        self._post(wire.BlobsKept, "/blobs", body=blobs, media_type=bundle.BLOBS_TYPE)
