@@ -287,9 +287,13 @@ def _changed_meanwhile() -> StoreUnavailable:
 
 
 def _spec(row: ScheduleRow, due: datetime) -> JobSpec:
-    """The job as it was given, with its mark. Raises: InvalidSpec."""
+    """The job as it was given, with its mark; for another due time nothing stands that was done for this
+    one. Raises: InvalidSpec.
+    """
     spec = form.check_job(msgspec.json.decode(row.document))
     mark = {DUE_VARIABLE: stamp(due)}
-    tasks = (msgspec.structs.replace(task, env={**task.env, **mark}) for task in spec.tasks)
+    tasks = (
+        msgspec.structs.replace(task, env={**task.env, **mark}, cache_key="") for task in spec.tasks
+    )
     labels = {**spec.labels, LABEL: row.name}
     return msgspec.structs.replace(spec, labels=labels, tasks=tuple(tasks))

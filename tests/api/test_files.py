@@ -156,3 +156,18 @@ async def test_a_task_names_a_bundle_that_is_here(site: Site) -> None:
     await site.refused(
         422, "POST", "/api/v1/tasks", json={"command": "x", "bundle": id_, "workdir": "/x"}
     )
+
+
+async def test_what_the_jobs_of_a_schedule_will_need_stays(site: Site) -> None:
+    nightly = {"schedule": "0 2 * * *", "tasks": {"a": {"command": "x", "bundle": "0" * 64}}}
+    refused = await site.http.put("/api/v1/schedules/nightly", json=nightly)
+    assert refused.status_code == 422, refused.text
+    wanted, other = await filled(site, 1, 2), await filled(site, 2, 2)
+    nightly["tasks"]["a"]["bundle"] = wanted
+    for name, tasks in (("nightly", nightly["tasks"]), ("listed", [nightly["tasks"]["a"]])):
+        put = await site.http.put(f"/api/v1/schedules/{name}", json=nightly | {"tasks": tasks})
+        assert put.status_code == 201, put.text
+    await age(site, 100_000)
+    await send(site, *pieces(3, 3))
+    assert (await site.http.get(f"/api/v1/bundles/{wanted}")).status_code == 200
+    await site.refused(404, "GET", f"/api/v1/bundles/{other}")

@@ -306,3 +306,16 @@ async def test_who_may_never_be_told_is_refused_with_the_schedule(site: Site):
     assert answer.status_code == 422, answer.text
     assert answer.json()["errors"][0]["path"] == "on.failed"
     assert await site.get("/schedules") == []
+
+
+async def test_what_is_done_for_one_due_time_does_not_stand_for_another(
+    site: Site, agent: Peer
+) -> None:
+    cached = {"run": "true", "cache": True}
+    await put(site, DAILY | {"tasks": {"a": cached}})
+    for _ in range(2):
+        made = await site.post("/schedules/nightly/run")
+        (task,) = await site.get("/tasks", job=made["job_id"])
+        await ended(agent, await started(agent, task["id"]), code=0)
+    await site.post("/jobs", {"tasks": {"a": cached}})
+    assert (await site.get("/tasks", limit="1"))[0]["reason"] == ""
