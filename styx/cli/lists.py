@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, cast, get_args
 
 import click
+import msgspec
 
 from styx.cli import names, options, render, session, watch
 from styx.cli.render import Column, number
@@ -109,7 +110,7 @@ def tasks(limit: int, watching: bool, output: str, **filters: Any) -> None:
     with session.connect() as styx:
         watch.show(
             lambda: list(styx.tasks(limit=limit, **_query(filters))),
-            _TASKS,
+            _asked(_TASKS, filters),
             output,
             watching=watching,
         )
@@ -122,7 +123,7 @@ def jobs(limit: int, watching: bool, output: str, **filters: Any) -> None:
     with session.connect() as styx:
         watch.show(
             lambda: list(styx.jobs(limit=limit, **_query(filters))),
-            _JOBS,
+            _asked(_JOBS, filters),
             output,
             watching=watching,
         )
@@ -140,6 +141,13 @@ def status(references: tuple[str, ...], watching: bool, output: str) -> None:
             return
         summary = watch.List(_TASKS.columns, _TASKS.empty, head=lambda rows: _summary(styx, rows))
         watch.show(lambda: _telling(styx), summary, output, watching=watching)
+
+
+def _asked(kind: watch.List, filters: dict[str, Any]) -> watch.List:
+    """Where some are left out, an empty list does not say that there are none."""
+    if any(filters.values()):
+        return msgspec.structs.replace(kind, empty="none match")
+    return kind
 
 
 def _query(filters: dict[str, Any]) -> dict[str, str | None]:
