@@ -56,6 +56,7 @@ CLASSES: Final[Mapping[Reason, str]] = {
     **dict.fromkeys((Reason.FAIL_FAST, Reason.NEED_UNMET, Reason.GANG), "job"),
     Reason.CANCELLED: "asked",
     Reason.QUEUE_TIMEOUT: "queue",
+    Reason.CACHED: "cached",
 }
 
 Kind = Literal["gauge", "counter", "histogram"]
@@ -124,7 +125,8 @@ REACHED: Final = Measure(
     "counter",
     "Tasks that reached a state, as committed: one that is submitted and placed in the same turn is "
     "seen as `active` only. `reason` says whom it speaks of: `none`, `task` (its own end), `machine`, "
-    "`moved` (drained, preempted, taken back), `job` (another task's end), `asked` (cancelled), `queue` (timed out).",
+    "`moved` (drained, preempted, taken back), `job` (another task's end), `asked` (cancelled), `queue` (timed out), "
+    "`cached` (an earlier success is taken).",
     ("state", "reason"),
     True,
 )

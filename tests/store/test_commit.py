@@ -90,7 +90,16 @@ async def test_a_job_comes_back_as_it_was(database: Database, job: Job):
 
 
 @PROPERTY
-@given(task=anything(Task, spec=SPECS, spec_id=some.just(""), needs=some.just(())), edges=EDGES)
+@given(
+    task=anything(
+        Task,
+        spec=SPECS,
+        spec_id=some.just(""),
+        needs=some.just(()),
+        taken_from=some.none() | some.builds(made.new_id),
+    ),
+    edges=EDGES,
+)
 async def test_a_task_comes_back_as_it_was(database: Database, task: Task, edges: Any):
     needs = tuple(made.Edge(task_id, on) for task_id, on in edges)
     task = msgspec.structs.replace(task, spec_id=task.id, needs=needs)
