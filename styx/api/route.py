@@ -4,7 +4,7 @@ import functools
 import typing
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -91,8 +91,9 @@ class Route:
 
     @property
     def answers(self) -> tuple[Any, ...]:
-        answers: Any = self.answer
-        return answers if isinstance(answers, tuple) else (answers,)
+        if isinstance(self.answer, tuple):
+            return cast("tuple[Any, ...]", self.answer)
+        return (self.answer,)
 
     @property
     def tag(self) -> str:
