@@ -91,9 +91,10 @@ class Route:
 
     @property
     def answers(self) -> tuple[Any, ...]:
-        if isinstance(self.answer, tuple):
-            return cast("tuple[Any, ...]", self.answer)
-        return (self.answer,)
+        answer: object = self.answer
+        if isinstance(answer, tuple):
+            return cast("tuple[Any, ...]", answer)
+        return (answer,)
 
     @property
     def tag(self) -> str:
