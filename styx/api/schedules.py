@@ -144,7 +144,7 @@ def _checked(document: object, name: str) -> Put:
     """Raises: InvalidSpec."""
     if isinstance(document, dict):
         given = cast("dict[str, object]", document)
-        if given.get("name") not in {None, name}:
+        if (said := given.get("name")) is not None and said != name:
             wrong = FieldError("name", f"says otherwise than the path, which has '{name}'")
             raise InvalidSpec(f"{wrong.path}: {wrong.message}", wrong)
         document = {**given, "name": name}

@@ -300,6 +300,13 @@ async def test_what_this_version_does_not_accept_is_passed_over(site: Site, day:
     assert await site.get("/jobs") == []
 
 
+@pytest.mark.parametrize("said", ["other", {}, [], 7])
+async def test_a_name_that_is_not_the_path_s_is_refused(site: Site, said: object):
+    answer = await site.http.put(f"{PATH}/nightly", json=DAILY | {"name": said})
+    assert answer.status_code == 422, answer.text
+    assert answer.json()["errors"][0]["path"] == "name"
+
+
 async def test_who_may_never_be_told_is_refused_with_the_schedule(site: Site):
     hooked = DAILY | {"on": {"failed": "https://127.0.0.1/hook"}}
     answer = await site.http.put(f"{PATH}/nightly", json=hooked)
