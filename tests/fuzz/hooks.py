@@ -3,6 +3,7 @@
 Loaded by it, in a process of its own; `known.json` beside the configuration names the ids.
 """
 
+import hashlib
 import json
 import os
 import random
@@ -12,6 +13,9 @@ from typing import Any, Final
 import requests
 import schemathesis
 import urllib3
+
+from styx.core import bundle
+from styx.core.bundle import Blob
 
 FIRST_BYTES: Final = 64
 KNOWN: Final[dict[str, list[str]]] = json.loads(Path(os.environ["STYX_FUZZ_KNOWN"]).read_text())
@@ -52,3 +56,12 @@ def _begin_only(answer: requests.Response, **_: Any) -> None:
     answer._content = body
     answer._content_consumed = True
     answer.raw.close()
+
+
+@schemathesis.serializer(bundle.BLOBS_TYPE)
+def blobs(_: Any, value: Any) -> bytes:
+    """Of what is drawn as text, half become a blob as it should be, and half are sent as they are."""
+    data = value if isinstance(value, bytes) else str(value).encode(errors="replace")
+    if len(data) % 2:
+        return data
+    return bundle.encode_blobs([Blob(hashlib.sha256(data).digest(), data)])
