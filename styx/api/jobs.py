@@ -26,7 +26,7 @@ from styx.api.route import (
 )
 from styx.core import event, form, model, plan
 from styx.core.ids import JobId, TaskId
-from styx.core.job import TERMINAL, Job, JobState
+from styx.core.job import PROJECT, TERMINAL, Job, JobState
 from styx.core.spec import JobSpec
 from styx.core.task import TaskState
 from styx.errors import Conflict
@@ -178,9 +178,9 @@ class Jobs:
 
     async def _plan(self, spec: JobSpec, *, anew: bool) -> http.JobPlan:
         engine = self._backend.engine
-        taken = await taking.lookup(self._backend, submit.PROJECT, spec, anew=anew)
+        taken = await taking.lookup(self._backend, PROJECT, spec, anew=anew)
         found = plan.plan(
-            engine.world, spec, engine.clock(), engine.policy, project=submit.PROJECT, taken=taken
+            engine.world, spec, engine.clock(), engine.policy, project=PROJECT, taken=taken
         )
         return views.plan(spec.name, found, engine.world.agents)
 

@@ -17,12 +17,12 @@ from styx.api.route import Call
 from styx.config import Webhooks
 from styx.core import event
 from styx.core.ids import JobId, TaskId
+from styx.core.job import PROJECT
 from styx.core.schedule import KEY
 from styx.core.spec import Ending, Hook, JobSpec
 from styx.errors import Conflict, FieldError, InvalidSpec, WriteRefused
 from styx.kit import traceparent, uuid7
 
-PROJECT: Final = "default"  # the only one, until there are users to part
 LARGE_BYTES: Final = 64 << 10  # a millisecond or two of checking
 KEY_LENGTH: Final = 200
 PAGE: Final = 1_000

@@ -12,6 +12,8 @@ from styx.core.ids import JobId
 from styx.core.spec import Hook, OnFailure
 from styx.core.task import Reason, TaskState
 
+PROJECT: Final = "default"  # the only one, until there are users to part
+
 
 class JobState(StrEnum):
     RUNNING = "running"

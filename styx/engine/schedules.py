@@ -19,6 +19,7 @@ import structlog
 from styx.core import event, fields, form
 from styx.core.audit import Entry
 from styx.core.ids import JobId, TaskId
+from styx.core.job import PROJECT
 from styx.core.schedule import DUE_VARIABLE, KEY, LABEL, Overlap, Schedule, stamp
 from styx.core.spec import JobSpec
 from styx.engine.loop import Engine
@@ -32,7 +33,6 @@ RETRY_S: Final = 1.0
 ROUND: Final = 50  # schedules
 PART: Final = 25  # due times of one of them
 LARGE: Final = 64 << 10  # characters of a document; more is checked by a thread
-PROJECT: Final = "default"
 MISSED: Final = "missed: no server ran"
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()

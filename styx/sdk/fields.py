@@ -116,9 +116,10 @@ def stand_here(body: Document) -> None:
     for one in cast("list[object]", tasks) if isinstance(tasks, list) else ():
         if isinstance(one, dict):
             fields = cast("dict[str, Any]", one)
-            if fields.get("bundle") is None and isinstance(
-                workdir := fields.get("workdir", "."), str
-            ):
+            workdir: object = fields.get("workdir") or "."
+            if fields.get("bundle") is not None or not isinstance(workdir, str):
+                continue
+            if not workdir.startswith("~"):  # of the agent's user
                 fields["workdir"] = str(Path(workdir).absolute())
 
 

@@ -158,3 +158,10 @@ def test_resources_are_put_together() -> None:
 )
 def test_a_name_from_a_command(word: str, name: str) -> None:
     assert fields.name_of(word) == name
+
+
+def test_a_directory_of_the_agent_s_user_stays_theirs() -> None:
+    body = {"tasks": [{"workdir": "~/x"}, {"workdir": "x"}, {"bundle": "b"}, {}]}
+    fields.stand_here(body)
+    here = str(Path.cwd())
+    assert [task.get("workdir") for task in body["tasks"]] == ["~/x", f"{here}/x", None, here]
