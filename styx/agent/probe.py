@@ -13,6 +13,7 @@ import psutil
 
 from styx.agent import gpus, limits, usage
 from styx.config import AgentConfig
+from styx.core import feature
 from styx.core.agent import ARCHITECTURES, Capacity
 from styx.wire.agent import Load
 
@@ -39,6 +40,7 @@ async def machine(config: AgentConfig, directory: str) -> Machine:
         disk_bytes=shutil.disk_usage(directory).free,
         gpus=tuple(card.gpu for card in cards),
         arch=ARCHITECTURES.get(platform.machine().lower(), platform.machine()),
+        features=feature.ALWAYS,
     )
     return Machine(capacity, cards)
 

@@ -26,6 +26,7 @@ _CURES: Final = {
     "no_such_gpu": "ask for a GPU that an agent has, or start an agent with that one",
     "labels": "start an agent with the label: styx agent --label KEY=VALUE",
     "arch": "start an agent on such a machine",
+    "no_feature": "start an agent that can, or do without",
     "agent_draining": "let it take tasks again with: styx resume AGENT",
     "parallel": "let more of them run at once: raise `parallel`",
     "gang_incomplete": "ask for fewer nodes, or start more agents",

@@ -197,6 +197,7 @@ def agent(
         last_seen_s=None if last_seen_s is None else round(last_seen_s, 3),
         load=_load(load),
         foreign=[str(key) for key in foreign],
+        features=list(row.capacity.features),
     )
 
 

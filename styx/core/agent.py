@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Annotated, Final, NamedTuple
 
 import msgspec
+from msgspec import Meta
 
 from styx.core import machine
 from styx.core.ids import COUNT, SIZE, AgentId
@@ -43,6 +44,9 @@ ARCHITECTURES: Final = {
 }
 
 
+FeatureName = Annotated[str, Meta(max_length=64, pattern=r"\A[a-z][a-z0-9_-]*\Z")]
+
+
 class Gpu(msgspec.Struct, frozen=True, gc=False):
     """One device as the driver names it: `nvidia h100 80gb hbm3`."""
 
@@ -59,6 +63,7 @@ class Capacity(msgspec.Struct, frozen=True, omit_defaults=True):
     gpus: tuple[Gpu, ...] = ()
     arch: str = ""  # a value of ARCHITECTURES, or what the machine calls itself
     ahead: Annotated[int, COUNT] = 0  # tasks that it takes beyond its room: see `core.ahead`
+    features: Annotated[tuple[FeatureName, ...], Meta(max_length=64)] = ()  # see `core.feature`
 
 
 class Kind(NamedTuple):

@@ -9,7 +9,7 @@ import graphlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, cast
 
-from styx.core import cache, cron, fields, hook, matrix, schedule, units
+from styx.core import cache, cron, feature, fields, hook, matrix, schedule, units
 from styx.core.fields import Field, Wrong
 from styx.core.schedule import Schedule
 from styx.core.spec import (
@@ -83,7 +83,7 @@ def _alone(document: object) -> JobSpec:
     if needs := given.get("needs"):
         missing = f"a task submitted alone has no other to wait for: {needs[0].task!r} is unknown"
         raise Wrong([FieldError("needs[0]", missing)])
-    tasks = cache.keyed([TaskSpec(**given)])
+    tasks = cache.keyed([_spec(given)])
     return JobSpec(name=tasks[0].name, tasks=tasks, notify=notify)
 
 
@@ -149,7 +149,7 @@ def _named_tasks(value: dict[object, object]) -> tuple[TaskSpec, ...]:
             continue
         if given.setdefault("name", name) != name:
             errors.append(FieldError(f"{key}.name", f"says otherwise than its key '{name}'"))
-        specs.append(TaskSpec(**given))
+        specs.append(_spec(given))
     if errors:
         raise Wrong(errors)
     return _connected(specs, [spec.name for spec in specs])
@@ -181,7 +181,7 @@ def _listed_tasks(value: object) -> tuple[TaskSpec, ...]:
         raise Wrong(errors)
     _number_the_nameless(givens, set(taken))
     places = [f"[{index}]" for index in range(len(givens))]
-    return _connected([TaskSpec(**given) for given in givens], places)
+    return _connected([_spec(given) for given in givens], places)
 
 
 def _number_the_nameless(givens: list[dict[str, Any]], taken: set[str]) -> None:
@@ -213,6 +213,10 @@ def _task(document: object, known: Mapping[str, Field] | None = None) -> dict[st
     if values := given.get("matrix"):
         given |= {"matrix": True, "array_count": len(values), "array_values": values}
     return given
+
+
+def _spec(given: dict[str, Any]) -> TaskSpec:
+    return feature.with_needs(TaskSpec(**given))
 
 
 def _either_or(document: dict[str, object]) -> Iterable[FieldError]:

@@ -4,6 +4,7 @@ from collections import Counter
 
 import msgspec
 
+from styx.core import feature
 from styx.core.agent import Agent, AgentState
 from styx.core.policy import REJECTS_ALLOWED
 from styx.core.room import Room, model_matches
@@ -33,6 +34,9 @@ def why_never(wanted: Requirements, agent: Agent) -> Mismatch | None:
     for key, value in wanted.labels:
         if agent.labels.get(key) != value:
             return Mismatch("labels", f"does not carry the label {key}={value}")
+    for word in wanted.features:
+        if word not in have.features:
+            return Mismatch("no_feature", feature.lacking(word))
     if wanted.gpus:
         mismatch = _gpus(wanted, agent)
         if mismatch:

@@ -78,6 +78,7 @@ class Requirements(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     gpu_model: str = ""  # lower case; "" is any
     arch: str = ""  # "" is any
     labels: tuple[tuple[str, str], ...] = ()  # sorted; the agent must carry each
+    features: tuple[str, ...] = ()  # sorted; the agent must have each: see `core.feature`
 
 
 class TaskSpec(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -295,6 +295,7 @@ class AgentView(msgspec.Struct):
     ]  # cpu_percent, load1, memory_used_bytes, …; empty until the first reading
     # Attempts that it runs and this database forgot, as it was restored from a backup: left alone.
     foreign: list[str] = []
+    features: list[str] = []  # what it can do beyond running a command: files, …
 
 
 class Hindrance(msgspec.Struct, omit_defaults=True):

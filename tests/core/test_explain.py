@@ -38,6 +38,12 @@ def test_no_agent():
         (Requirements(disk_bytes=200 * GIB), "too_little_disk", "a1 has 100 GiB of disk"),
         (Requirements(arch="arm64"), "arch", "a1 is x86_64, the task wants arm64"),
         (Requirements(labels=(("a", "b"),)), "labels", "a1 does not carry the label a=b"),
+        (
+            Requirements(features=("files",)),
+            "no_feature",
+            "a1 is of a version that brings no files",
+        ),
+        (Requirements(features=("wings",)), "no_feature", "a1 does not know wings: upgrade it"),
     ],
 )
 def test_an_agent_that_could_never(wanted, code, words):

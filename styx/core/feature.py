@@ -1,0 +1,47 @@
+"""What an agent must be able to do beyond running a command: a *feature*.
+
+An agent tells its features with its capacity, and a spec needs some: so a task never comes to an agent that
+is of an older version, or that lacks a program, and would run it as something else.
+"""
+
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+from styx.core.spec import TaskSpec
+
+
+class Feature(StrEnum):
+    FILES = "files"  # bundles are laid out before the task starts
+
+
+LACKS: Final[Mapping[str, str]] = {
+    Feature.FILES: "is of a version that brings no files: upgrade it",
+}
+ALWAYS: Final = (Feature.FILES,)  # of every agent of this version
+
+
+def needed_by(spec: TaskSpec) -> tuple[str, ...]:
+    """Sorted."""
+    return tuple(sorted(_needed_by(spec)))
+
+
+def _needed_by(spec: TaskSpec) -> Iterable[str]:
+    if spec.bundles:
+        yield Feature.FILES
+
+
+def with_needs(spec: TaskSpec) -> TaskSpec:
+    """The same spec, whose requirements say what it needs."""
+    needed = needed_by(spec)
+    if not needed:
+        return spec
+    wanted = msgspec.structs.replace(spec.requirements, features=needed)
+    return msgspec.structs.replace(spec, requirements=wanted)
+
+
+def lacking(feature: str) -> str:
+    """In words, of an agent that lacks it."""
+    return LACKS.get(feature, f"does not know {feature}: upgrade it")
