@@ -145,7 +145,7 @@ class Follower:
     async def _next(self, reading: Reading) -> bool:
         """Go on to the next attempt once there is one; False when the task is over without."""
         engine = self._backend.engine
-        while (task := engine.world.tasks.get(reading.task_id)) and task.attempt <= reading.n:
+        while (task := engine.world.tasks.find(reading.task_id)) and task.attempt <= reading.n:
             if not engine.healthy:
                 raise StoreUnavailable("the database is unavailable")
             await engine.feed.wait(reading.task_id)

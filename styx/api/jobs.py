@@ -87,7 +87,8 @@ class Jobs:
         if asked.plan:
             return reply(await self._plan(spec, anew=asked.no_cache))
         by = submit.asked_by(call)
-        return _submitted(await submit.submit(self._backend, spec, key, by, anew=asked.no_cache))
+        made = await submit.submit(self._backend, spec, key, by, anew=asked.no_cache)
+        return await submit.answered(made, _submitted)
 
     @route.get(PATH, "listJobs", list[http.JobView], also=UNCHANGED, query=JobsQuery)
     async def browse(self, call: Call) -> Response[bytes]:
@@ -174,7 +175,8 @@ class Jobs:
         left = [again.Left(row, await self._not_succeeded(job.id, row)) for row in specs]
         spec = again.of_job(job, left)
         asked = submit.asked_by(call)
-        return _submitted(await submit.submit(self._backend, spec, key, asked, retry_of=job.id))
+        made = await submit.submit(self._backend, spec, key, asked, retry_of=job.id)
+        return await submit.answered(made, _submitted)
 
     async def _plan(self, spec: JobSpec, *, anew: bool) -> http.JobPlan:
         engine = self._backend.engine
@@ -223,8 +225,7 @@ class Jobs:
 
 def _submitted(made: submit.Made) -> Response[bytes]:
     task_ids: dict[str, str | list[str]] = {
-        group.name: list[str](group.ids) if group.is_array else group.ids[0]
-        for group in made.groups
+        group.name: list(group.ids) if group.is_array else group.ids[0] for group in made.groups
     }
     answer = http.JobSubmitted(made.job_id, task_ids, "submitted", made.warnings)
     return reply(answer, made.status)

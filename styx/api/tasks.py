@@ -66,10 +66,8 @@ class Tasks:
         spec = await submit.checked(body, _read)
         anew = read_query(call, Anew).no_cache
         made = await submit.submit(self._backend, spec, key, submit.asked_by(call), anew=anew)
-        answers = [_submitted(group) for group in made.groups]
-        answers[0].warnings = made.warnings
         is_list = body.lstrip()[:1] == b"["
-        return reply(answers if is_list else answers[0], made.status)
+        return await submit.answered(made, _listed if is_list else _alone)
 
     @route.get(
         PATH, "listTasks", list[http.TaskView], also=UNCHANGED, query=TasksQuery, refuses=FINDING
@@ -149,7 +147,7 @@ class Tasks:
         assert job is not None, "a task's job is never deleted"
         spec, asked = again.of_task(task, job), submit.asked_by(call)
         made = await submit.submit(self._backend, spec, key, asked, retry_of=task.id)
-        return reply(_submitted(made.groups[0]), made.status)
+        return await submit.answered(made, _alone)
 
     @route.get(f"{PATH}/{{id}}/explain", "explainTask", http.Explanation, refuses=FINDING)
     async def explain(self, call: Call) -> Response[bytes]:
@@ -186,6 +184,18 @@ def _read(document: object) -> JobSpec:
     return form.check_alone(document)
 
 
-def _submitted(group: submit.Group) -> http.Submitted:
-    ids = [*group.ids] if group.is_array else []
-    return http.Submitted(task_id=group.ids[0], status="submitted", task_ids=list[str](ids))
+def _alone(made: submit.Made) -> Response[bytes]:
+    return reply(_submitted(made)[0], made.status)
+
+
+def _listed(made: submit.Made) -> Response[bytes]:
+    return reply(_submitted(made), made.status)
+
+
+def _submitted(made: submit.Made) -> list[http.Submitted]:
+    answers = [
+        http.Submitted(group.ids[0], "submitted", list(group.ids) if group.is_array else [])
+        for group in made.groups
+    ]
+    answers[0].warnings = made.warnings
+    return answers

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
+from styx.core.block import Block, first_of, in_a_row, may_wait_as_one
 from styx.core.delta import Settlement
 from styx.core.draft import Draft
 from styx.core.event import JobSubmitted
@@ -27,12 +28,17 @@ def link(draft: Draft, event: JobSubmitted) -> None:
             edges = [(task_id, need.on) for task_id in ids[spec.name]]
             for need_id in ids[need.task]:
                 draft.dependants.setdefault(need_id, []).extend(edges)
+    needed = {need.task for spec in event.spec.tasks for need in spec.needs}
     places = itertools.count()
     for spec in event.spec.tasks:
         own = ids[spec.name]
         spec_id = SpecId(own[0])
         needs = tuple(Edge(need_id, n.on) for n in spec.needs for need_id in ids[n.task])
         draft.put_spec(spec_id, spec)
+        alone = not needs and spec.name not in needed and not event.taken
+        if draft.beside and alone and may_wait_as_one(spec) and in_a_row(own):
+            draft.delta.blocks.append(Block(first_of(event.job_id, spec_id, spec, draft.now)))
+            continue
         for index, task_id in enumerate(own):
             taken = event.taken.get(next(places))
             _put_new(draft, event, spec, spec_id, needs, task_id, index, taken)

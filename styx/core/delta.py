@@ -12,6 +12,7 @@ from typing import NamedTuple
 from styx.core.agent import Agent
 from styx.core.attempt import Attempt
 from styx.core.audit import Entry
+from styx.core.block import Block
 from styx.core.event import Answer
 from styx.core.ids import AgentId, AttemptKey, JobId, SpecId, TaskId
 from styx.core.job import Job
@@ -53,6 +54,7 @@ class Delta:
     specs: dict[SpecId, TaskSpec] = field(default_factory=dict[SpecId, TaskSpec])  # new ones
     jobs: dict[JobId, Job] = field(default_factory=dict[JobId, Job])
     tasks: dict[TaskId, Task] = field(default_factory=dict[TaskId, Task])
+    blocks: list[Block] = field(default_factory=list[Block])  # of new ones, only beside the turns
     attempts: dict[AttemptKey, Attempt] = field(default_factory=dict[AttemptKey, Attempt])
     agents: dict[AgentId, Agent] = field(default_factory=dict[AgentId, Agent])
     audit: list[Entry] = field(default_factory=list[Entry])  # in the order of the events

@@ -31,10 +31,15 @@ from styx.core.world import World
 
 
 class Draft:
-    def __init__(self, world: World, now: datetime, policy: Policy) -> None:
+    """`beside` the turns nothing is placed, so what is alike may be made as one."""
+
+    def __init__(
+        self, world: World, now: datetime, policy: Policy, *, beside: bool = False
+    ) -> None:
         self.world = world
         self.now = now
         self.policy = policy
+        self.beside = beside
         self.delta = Delta(now)
         self.delta.hints.settling = deque(world.settling)
         self.ready: dict[TaskId, None] = {}  # became placeable in this turn
@@ -59,7 +64,7 @@ class Draft:
 
     def task(self, task_id: TaskId) -> Task | None:
         """The task, unless it is over."""
-        task = self.delta.tasks.get(task_id) or self.world.tasks.get(task_id)
+        task = self.delta.tasks.get(task_id) or self.world.tasks.find(task_id)
         return None if task is None or task.state in tasks.TERMINAL else task
 
     def attempt(self, key: AttemptKey) -> Attempt | None:
@@ -135,7 +140,7 @@ class Draft:
         before = self.task(task.id)
         if before:
             machine.check(tasks.NEXT, before.state, task.state)
-        self.delta.tasks[task.id] = _versioned(task, self.world.tasks.get(task.id))
+        self.delta.tasks[task.id] = _versioned(task, self.world.tasks.find(task.id))
         if limit := limit_of(task):
             self._active[limit] = self.active(limit) + census.activity(before, task)
         if task.state is TaskState.READY:

@@ -4,7 +4,7 @@
 fails the type checker.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -22,7 +22,7 @@ class JobSubmitted(msgspec.Struct, frozen=True):
     """
 
     job_id: JobId
-    task_ids: tuple[TaskId, ...]
+    task_ids: Sequence[TaskId]
     spec: JobSpec
     project: str = "default"
     idem_key: str = ""

@@ -10,7 +10,7 @@ from styx.core.attempt import AttemptState
 from styx.core.ids import AgentId, TaskId
 from styx.core.match import why_never, why_not_now
 from styx.core.policy import Policy
-from styx.core.queue import Limit, in_order, limit_of, place_of
+from styx.core.queue import Limit, limit_of, place_of
 from styx.core.room import Room
 from styx.core.spec import RANK
 from styx.core.task import Task, TaskState
@@ -33,7 +33,7 @@ NO_AGENT: Final = Hindrance("no_agent", "", "no agent is connected")
 
 def hindrances(world: World, task_id: TaskId, now: datetime, policy: Policy) -> list[Hindrance]:
     """Most telling first; empty for a task that runs or is over."""
-    task = world.tasks.get(task_id)
+    task = world.tasks.find(task_id)
     if task is None:
         return []
     if task.state is TaskState.BLOCKED:
@@ -142,10 +142,10 @@ def _ahead(world: World, task: Task) -> list[Hindrance]:
     first: Task | None = None
     higher = same = 0
     for queue in world.queues.values():
-        for place in in_order(queue.heap):
+        for place in queue.walk():
             if place >= mine:
                 break
-            other = world.tasks.get(place.task_id)
+            other = world.tasks.find(place.task_id)
             if other is None or other.state is not TaskState.READY:
                 continue
             if place.minus_rank < mine.minus_rank:

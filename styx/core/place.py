@@ -21,7 +21,7 @@ from styx.core.ahead import Ahead
 from styx.core.attempt import Attempt
 from styx.core.draft import Draft
 from styx.core.ids import AgentId, AttemptKey
-from styx.core.queue import ClassKey, Place, in_order, place_of
+from styx.core.queue import ClassKey, Place, place_of
 from styx.core.shelves import TIGHTEST, Fit
 from styx.core.spec import Requirements
 from styx.core.task import Reason, Task, TaskState
@@ -46,7 +46,7 @@ class Line:
         self._draft = draft
         queue = draft.world.queues.get(key)
         self.was_stuck = queue is not None and queue.stuck
-        self._places = heapq.merge(in_order(queue.heap) if queue else (), sorted(fresh))
+        self._places = heapq.merge(queue.walk() if queue else (), sorted(fresh))
         self.full = False  # nobody has room for it, nor will have in this turn
         self._passed = TIGHTEST  # of the agents that nothing has touched in this turn
         self._refused: set[AgentId] = set()

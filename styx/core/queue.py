@@ -1,8 +1,8 @@
 """Ready tasks of one requirement class, best first."""
 
 import heapq
-from collections.abc import Iterator
-from typing import NamedTuple, Self, TypeVar
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, Protocol, Self, TypeVar
 
 from styx.core.ids import JobId, TaskId
 from styx.core.spec import RANK, Requirements
@@ -50,17 +50,47 @@ def place_of(task: Task) -> Place:
     return Place(-RANK[task.spec.priority], task.id)
 
 
+class Many(Protocol):
+    """Tasks that stand in line as one: see `core.block`."""
+
+    left: int
+
+    def places(self) -> Iterator[Place]: ...
+
+
 class ReadyQueue:
     """A heap whose stale entries are dropped when they come up: who is ready says the task's row."""
 
-    __slots__ = ("heap", "stuck")
+    __slots__ = ("blocks", "heap", "stuck")
 
     def __init__(self) -> None:
         self.heap: list[Place] = []
+        self.blocks: list[Many] = []
         self.stuck = False  # its first task was tried and no agent had room
+
+    def __bool__(self) -> bool:
+        return bool(self.heap or self.blocks)
 
     def push(self, task: Task) -> None:
         heapq.heappush(self.heap, place_of(task))
+
+    def join(self, other: Self) -> None:
+        self.heap += other.heap
+        heapq.heapify(self.heap)
+        self.blocks += other.blocks
+
+    def walk(self) -> Iterator[Place]:
+        """The line from its first place on."""
+        if not self.blocks:
+            return in_order(self.heap)
+        return heapq.merge(in_order(self.heap), *(block.places() for block in self.blocks))
+
+    def prune(self, is_ready: Callable[[TaskId], bool]) -> None:
+        """Drop what has gone from the front of the line."""
+        while self.heap and not is_ready(self.heap[0].task_id):
+            heapq.heappop(self.heap)
+        if self.blocks and not all(block.left for block in self.blocks):
+            self.blocks = [block for block in self.blocks if block.left]
 
 
 def in_order(heap: list[T]) -> Iterator[T]:

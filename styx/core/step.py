@@ -38,13 +38,13 @@ def step(world: World, events: Sequence[ev.Event], now: datetime, policy: Policy
 
 def prepare(event: ev.JobSubmitted, now: datetime, policy: Policy) -> tuple[Delta, World]:
     """The rows of a job alone, placed nowhere, and their world: for `World.join`."""
-    draft = Draft(World(), now, policy)
+    draft = Draft(World(), now, policy, beside=True)
     _answer(draft, event)
     delta = draft.delta
     over = {task.id: task.state for task in delta.tasks.values() if task.state in TERMINAL}
     tallies = {event.job_id: Counter(over.values())}
     live = (task for task in delta.tasks.values() if task.id not in over)
-    return delta, World.load(delta.jobs.values(), live, (), (), over, tallies)
+    return delta, World.load(delta.jobs.values(), live, (), (), over, tallies, delta.blocks)
 
 
 def known(world: World, event: ev.JobSubmitted) -> ev.AlreadySubmitted | None:

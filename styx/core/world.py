@@ -6,7 +6,7 @@ commit leaves it as it was.
 
 import heapq
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Final, Self
 
@@ -14,6 +14,7 @@ from styx.core import match, policy, shelves
 from styx.core.agent import Agent, AgentState, Kind
 from styx.core.attempt import TERMINAL as ATTEMPT_TERMINAL
 from styx.core.attempt import Attempt
+from styx.core.block import Block, Tasks
 from styx.core.census import Census
 from styx.core.delta import Delta, Settlement
 from styx.core.effect import backstop, deadlines
@@ -32,7 +33,7 @@ PACES: Final = 1_000  # classes whose pace is remembered
 class World:
     def __init__(self) -> None:
         self.jobs: dict[JobId, Job] = {}
-        self.tasks: dict[TaskId, Task] = {}
+        self.tasks = Tasks()
         self.attempts: dict[AttemptKey, Attempt] = {}
         self.agents: dict[AgentId, Agent] = {}
         self.rooms: dict[AgentId, Room] = {}
@@ -54,7 +55,6 @@ class World:
         self.paces: dict[ClassKey, float] = {}  # see `policy.pace_ms`; longest unused first
         self._moved: dict[AgentId, None] = {}  # not yet on the shelf where they belong
         self._tallies: dict[JobId, dict[TaskState, int]] = {}
-        self._tasks_of: dict[JobId, dict[TaskId, None]] = {}
         self._attempts_of: dict[AgentId, dict[AttemptKey, None]] = {}
 
     @classmethod
@@ -66,6 +66,7 @@ class World:
         agents: Iterable[Agent],
         settled: Mapping[TaskId, TaskState],
         tallies: Mapping[JobId, Mapping[TaskState, int]],
+        blocks: Iterable[Block] = (),
     ) -> Self:
         """Rebuild the world from stored rows. What needs told before a crash are simply told again."""
         world = cls()
@@ -76,6 +77,8 @@ class World:
             world._put_agent(agent)
         for task in tasks:
             world._put_task(task)
+        for block in blocks:
+            world._add_block(block)
         for attempt in sorted(attempts, key=lambda a: a.key):
             world._put_attempt(attempt)
         world._shelve()
@@ -100,12 +103,12 @@ class World:
 
     def attempts_of_task(self, task_id: TaskId) -> list[Attempt]:
         """The members of the current try, by rank."""
-        task = self.tasks.get(task_id)
+        task = self.tasks.find(task_id)
         return members(self.attempts, task) if task else []
 
-    def tasks_of(self, job_id: JobId) -> Collection[TaskId]:
+    def tasks_of(self, job_id: JobId) -> Iterator[TaskId]:
         """The job's tasks that are not over."""
-        return self._tasks_of.get(job_id, {}).keys()
+        return self.tasks.of(job_id)
 
     def tally(self, job_id: JobId) -> Mapping[TaskState, int]:
         """How many of a running job's tasks are over, by state."""
@@ -149,20 +152,17 @@ class World:
         up. The next turn places them. Nothing is done task by task: it may hold a hundred thousand.
         """
         self.jobs.update(other.jobs)
-        self.tasks.update(other.tasks)
+        self.tasks.join(other.tasks)
         self.waits.update(other.waits)
         self.dependants.update(other.dependants)
         self.by_key.update(other.by_key)
         self._tallies.update(other._tallies)
-        self._tasks_of.update(other._tasks_of)
         self.census.join(other.census.tasks)
         self.settling.extend(other.settling)
         self._timers += other._timers
         heapq.heapify(self._timers)
         for key, queue in other.queues.items():
-            mine = self.queues.setdefault(key, ReadyQueue())
-            mine.heap += queue.heap
-            heapq.heapify(mine.heap)
+            self.queues.setdefault(key, ReadyQueue()).join(queue)
         self.unfinished = True
 
     def _remember(self, delta: Delta) -> None:
@@ -176,15 +176,14 @@ class World:
             if queue is None:
                 continue
             queue.stuck = stuck
-            while queue.heap and not self._is_ready(queue.heap[0].task_id):
-                heapq.heappop(queue.heap)
-            if not queue.heap:
+            queue.prune(self._is_ready)
+            if not queue:
                 del self.queues[key]
         self.reserved = hints.reserved
         self.released = hints.released
 
     def _is_ready(self, task_id: TaskId) -> bool:
-        task = self.tasks.get(task_id)
+        task = self.tasks.find(task_id)
         return task is not None and task.state is TaskState.READY
 
     def _put_job(self, job: Job) -> None:
@@ -192,36 +191,38 @@ class World:
             self.jobs.pop(job.id, None)
             self.sweeps.pop(job.id, None)
             self._tallies.pop(job.id, None)
-            self._tasks_of.pop(job.id, None)
+            self.tasks.forget(job.id)
             self.by_key.pop((job.project, job.idem_key), None)
             return
         self.jobs[job.id] = job
         self._tallies.setdefault(job.id, {})
-        self._tasks_of.setdefault(job.id, {})
         if job.idem_key:
             self.by_key[job.project, job.idem_key] = job.id
         if job.cancel_reason is not Reason.NONE:
             self.sweeps[job.id] = None
 
     def _put_task(self, task: Task) -> None:
-        before = self.tasks.get(task.id)
+        before = self.tasks.find(task.id)
         self.census.task(before, task)
         if task.state in TASK_TERMINAL:
-            self.tasks.pop(task.id, None)
+            self.tasks.drop(task)
             self.waits.pop(task.id, None)
-            self._tasks_of.get(task.job_id, {}).pop(task.id, None)
             tally = self._tallies.get(task.job_id)
             if tally is not None:
                 tally[task.state] = tally.get(task.state, 0) + 1
             return
-        self.tasks[task.id] = task
-        if before is None:
-            self._tasks_of.setdefault(task.job_id, {})[task.id] = None
-            if task.state is TaskState.BLOCKED:
-                self._link(task)
+        self.tasks.put(task)
+        if before is None and task.state is TaskState.BLOCKED:
+            self._link(task)
         if task.state is TaskState.READY and (before is None or before.state is not task.state):
             self.waits.pop(task.id, None)
             self._enqueue(task)
+
+    def _add_block(self, block: Block) -> None:
+        first = block.first
+        self.tasks.add(block)
+        self._queue(first).blocks.append(block)
+        self.census.tasks[TaskState.READY] += block.left
 
     def _link(self, task: Task) -> None:
         self.waits.setdefault(task.id, len(task.needs))
@@ -244,14 +245,14 @@ class World:
         """Queue the tasks whose backoff is over. Later deadlines keep entries of their own."""
         while self._timers and self._timers[0][0] <= now:
             _, task_id = heapq.heappop(self._timers)
-            task = self.tasks.get(task_id)
+            task = self.tasks.find(task_id)
             waited = task and task.state is TaskState.READY and task.not_before
             if task and waited and waited <= now:
                 self._queue(task).push(task)
 
     def _put_attempt(self, attempt: Attempt) -> None:
         key = attempt.key
-        task = self.tasks.get(attempt.task_id)
+        task = self.tasks.find(attempt.task_id)
         live = attempt.state not in ATTEMPT_TERMINAL
         if live and key not in self.holdings:
             assert task is not None, f"{key}: a live attempt of a task that is over"
@@ -369,7 +370,7 @@ class World:
         assert self.shelves.fits == {
             i: shelves.fit(i, r) for i, r in self.rooms.items() if match.takes_work(self.agents[i])
         }, "shelves"
-        queued = {p.task_id for queue in self.queues.values() for p in queue.heap}
+        queued = {place.task_id for queue in self.queues.values() for place in queue.walk()}
         for task in self.tasks.values():
             assert task.job_id in self.jobs, f"{task.id}: its job is over"
             if task.state is TaskState.ACTIVE:
@@ -380,8 +381,9 @@ class World:
                 assert task.id in queued, f"{task.id}: ready but not queued"
         for job in self.jobs.values():
             over = sum(self._tallies[job.id].values())
-            assert over + len(self._tasks_of[job.id]) == job.total, f"{job.id}: tasks do not add up"
-            assert self._tasks_of[job.id], f"{job.id}: running with every task over"
+            live = sum(1 for _ in self.tasks_of(job.id))
+            assert over + live == job.total, f"{job.id}: tasks do not add up"
+            assert live, f"{job.id}: running with every task over"
 
 
 def members(attempts: Mapping[AttemptKey, Attempt], task: Task) -> list[Attempt]:

@@ -50,7 +50,7 @@ class Feed:
 
     def publish(self, delta: Delta) -> None:
         """Record the changes of a committed and applied delta, and wake who waits for one of them."""
-        if max(len(delta.tasks), len(delta.attempts)) >= RING:
+        if delta.blocks or max(len(delta.tasks), len(delta.attempts)) >= RING:
             self.reset()  # a submit of a million must not be copied row by row into a small ring
             return
         at = delta.now
@@ -142,7 +142,7 @@ class Feed:
             changed[attempt.task_id].append(attempt)
         found: list[tuple[Task, tuple[Attempt, ...]]] = []
         for task_id in dict.fromkeys((*delta.tasks, *changed)):
-            task = delta.tasks.get(task_id) or world.tasks.get(task_id)
+            task = delta.tasks.get(task_id) or world.tasks.find(task_id)
             if task is not None:
                 found.append((task, _members(world, task, changed.get(task_id, []))))
         return found

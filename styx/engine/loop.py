@@ -34,6 +34,7 @@ from styx.wire import agent as wire
 
 INBOX_LIMIT: Final = 10_000  # events; full is LimitReached, not memory
 TURN_EVENTS: Final = 500  # bounds the time in which nothing else of the process runs: some 40 ms
+STOPPING_S: Final = 0.05  # between two looks at what is still on its way when we stop
 RELOAD_BASE_S: Final = 0.2
 RELOAD_CAP_S: Final = 2.0  # seconds that a database may be back before it is noticed
 
@@ -196,6 +197,8 @@ class Engine:
                 continue
             if self._bulk.doubt:
                 await self._recover(self._bulk.doubt, reload=True)
+                if self._bulk.doubt:  # we stop: whoever leads next reads the rows
+                    self._bulk.reading()
                 continue
             while self._bulk.landed:
                 self._take_over(self._bulk.landed.popleft())
@@ -294,6 +297,7 @@ class Engine:
             self._timers.look()
             log.info("database available again", attempts=len(self.world.attempts))
             return
+        await asyncio.sleep(STOPPING_S)  # what is on its way beside the turns must get to its end
 
     async def _detect(self) -> None:
         while True:
@@ -343,7 +347,9 @@ def _newest(rows: LiveRows) -> datetime:
 
 
 def _world(rows: LiveRows) -> World:
-    return World.load(rows.jobs, rows.tasks, rows.attempts, rows.agents, rows.settled, rows.tallies)
+    return World.load(
+        rows.jobs, rows.tasks, rows.attempts, rows.agents, rows.settled, rows.tallies, rows.blocks
+    )
 
 
 def _fail(batch: list[_Posted], error: StyxError) -> None:

@@ -38,7 +38,7 @@ class Meter:
         # Neighbours mostly went the same way, and hashing an enum's member costs more than comparing it.
         last, run = (TaskState.READY, Reason.NONE), 0
         for task_id, task in delta.tasks.items():
-            before = tasks.get(task_id)
+            before = tasks.find(task_id)
             state = task.state
             if before is None:
                 self.submitted += 1

@@ -9,7 +9,8 @@ Source: RFC 9562, sections 5.7 and 6.2, method 2 (monotonic random).
 import secrets
 import threading
 import time
-from typing import Final
+from collections.abc import Iterator, Sequence
+from typing import Final, overload
 
 _HEAD_BITS: Final = 26  # rand_a and the top of rand_b: drawn anew each millisecond
 _COUNTER_BITS: Final = 48  # the last text group; its start leaves the top bit free for counting
@@ -52,5 +53,36 @@ def new() -> str:
 
 def many(n: int) -> list[str]:
     """`n` ids at once, growing: one lock and one clock reading for all of them."""
+    return list(run(n))
+
+
+def run(n: int) -> "Run":
+    """As `many`, where a list of them would be too long."""
     head, first = _source.take(n)
-    return [f"{head}{counter:012x}" for counter in range(first, first + n)]
+    return Run(head, range(first, first + n))
+
+
+class Run(Sequence[str]):
+    """Ids that count up, each worded when it is asked for."""
+
+    __slots__ = ("_counters", "_head")
+
+    def __init__(self, head: str, counters: range) -> None:
+        self._head = head
+        self._counters = counters
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Run": ...
+    def __getitem__(self, index: int | slice) -> "str | Run":
+        if isinstance(index, slice):
+            return Run(self._head, self._counters[index])
+        return f"{self._head}{self._counters[index]:012x}"
+
+    def __iter__(self) -> Iterator[str]:
+        head = self._head
+        return (f"{head}{counter:012x}" for counter in self._counters)
+
+    def __len__(self) -> int:
+        return len(self._counters)

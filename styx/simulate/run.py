@@ -170,7 +170,7 @@ class Simulation:
     def _observe(self, delta: Delta) -> None:
         """Before the world takes the delta over: what was is still to be seen."""
         for task in delta.tasks.values():
-            self.tally.task(task, self.world.tasks.get(task.id))
+            self.tally.task(task, self.world.tasks.find(task.id))
         for attempt in delta.attempts.values():
             machine = self._machines[attempt.agent_id]
             before = self.world.attempts.get(attempt.key)

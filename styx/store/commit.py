@@ -7,7 +7,7 @@ its own. Rows cross as JSON, one document for each table: msgspec writes a row i
 driver's arrays, one for each column, cost 14.
 
 A submission too big for one statement goes in slices, in a transaction: it never is in memory as
-rows and as text at once.
+rows and as text at once. The rows of a block are made by Postgres, from one of them.
 """
 
 import asyncio
@@ -18,12 +18,14 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from styx.core.audit import Entry
+from styx.core.block import HEAD, Block
 from styx.core.delta import Delta
 from styx.core.ids import TaskId
 from styx.store import rows
 from styx.store.pool import Connection
 
 SLICE: Final = 10_000  # rows of one statement
+BLOCK_SLICE: Final = 50_000  # rows of one statement that Postgres makes by itself
 LARGE: Final = 2_000  # rows; more would hold the event loop for too long, and are a thread's
 
 _FENCE: Final = "SELECT 1 FROM leader_fence WHERE id = 1 AND term = $1 FOR SHARE"
@@ -43,14 +45,22 @@ Batch = tuple[Write, Sequence[Any]]
 async def commit(connection: Connection, term: int, delta: Delta) -> None:
     """Raises: the driver's errors; `pool.STALE` for another term or a version that is not there."""
     batches = list(_batches(delta))
-    if sum(len(values) for _, values in batches) <= SLICE:
+    if not delta.blocks and sum(len(values) for _, values in batches) <= SLICE:
         await _run(connection, term, batches, delta.audit)
         return
     async with connection.transaction():
         for write, values in batches:
             for start in range(0, len(values), SLICE):
                 await _run(connection, term, [(write, values[start : start + SLICE])])
+        for block in delta.blocks:
+            for start in range(0, block.width, BLOCK_SLICE):
+                await _fill(connection, term, block, start, min(BLOCK_SLICE, block.width - start))
         await _run(connection, term, [], delta.audit)
+
+
+async def _fill(connection: Connection, term: int, block: Block, start: int, count: int) -> None:
+    document = _document(Write(rows.TASKS, new=True), [block.row(start)])
+    await connection.fetchrow(_FILL, term, document, count)
 
 
 async def _run(
@@ -98,10 +108,11 @@ def _batches(delta: Delta) -> Iterator[Batch]:
         if changed := [value for value in values if value.version != 1]:
             yield Write(table, new=False), changed
     if delta.specs:
+        firsts = {block.first.spec_id: block.first for block in delta.blocks}
         yield (
             Write(rows.SPECS, new=True),
             [
-                rows.NewSpec(id_, spec, delta.tasks[TaskId(id_)])
+                rows.NewSpec(id_, spec, firsts.get(id_) or delta.tasks[TaskId(id_)])
                 for id_, spec in delta.specs.items()
             ],
         )
@@ -149,3 +160,23 @@ def _update(table: rows.Table, document: str) -> str:
         f"UPDATE {table.name} AS old SET {sets} FROM {_given(document, types)} "
         f"WHERE {same} AND old.version = given.version - 1 RETURNING 1"
     )
+
+
+def _filled() -> str:
+    """`count` rows from the one given on, whose ids and indexes count up."""
+    last = f"('x' || lpad(right(given.id::text, -{HEAD}), 16, '0'))::bit(64)::bigint"
+    made = {
+        "id": f"(left(given.id::text, {HEAD}) || lpad(to_hex({last} + i), 12, '0'))::uuid",
+        "array_index": "given.array_index + i",
+    }
+    columns = ", ".join(made.get(name, f"given.{name}") for name in rows.TASKS.types)
+    return (
+        f"WITH fence AS MATERIALIZED ({_FENCE}), filled AS (INSERT INTO tasks ({rows.TASKS.names()})"
+        f" SELECT {columns} FROM {_given('$2', dict(rows.TASKS.types))},"
+        " generate_series(0, $3::integer - 1) AS i RETURNING 1)"
+        " SELECT styx_expect('the leader''s fence', 1, (SELECT count(*) FROM fence)),"
+        " styx_expect('tasks', $3, (SELECT count(*) FROM filled))"
+    )
+
+
+_FILL: Final = _filled()

@@ -8,6 +8,7 @@ import msgspec
 
 from styx.core.agent import Agent
 from styx.core.attempt import Attempt
+from styx.core.block import Block
 from styx.core.ids import AttemptKey, JobId, TaskId
 from styx.core.job import Job
 from styx.core.schedule import Schedule
@@ -29,7 +30,7 @@ class LiveRows:
     `jobs` are the running ones; `tasks` those not terminal; `attempts` the live ones, the ended
     ones whose logs are incomplete, and all members of an active task's current try; `agents` all that
     are not forgotten. `settled` holds the final state of each terminal task that a blocked one needs;
-    `tallies` the terminal tasks of each running job by state.
+    `tallies` the terminal tasks of each running job by state. `blocks` are tasks that are not in `tasks`.
     """
 
     jobs: Sequence[Job]
@@ -38,6 +39,7 @@ class LiveRows:
     agents: Sequence[Agent]
     settled: dict[TaskId, TaskState]
     tallies: dict[JobId, dict[TaskState, int]]
+    blocks: Sequence[Block] = ()
 
 
 class ScheduleRow(msgspec.Struct, frozen=True, kw_only=True):

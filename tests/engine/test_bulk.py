@@ -4,13 +4,18 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from styx.core import block
 from styx.core import event as ev
 from styx.core.delta import Delta
+from styx.core.ids import TaskId
 from styx.core.spec import Need, TaskSpec
 from styx.engine import bulk
 from styx.errors import StoreUnavailable, WriteRefused
+from styx.kit import uuid7
+from styx.store import commit
 from styx.store.postgres import Database
 from tests.support.engines import Gate, a_submit, log_files, running, until, within
 
@@ -130,3 +135,47 @@ async def test_no_more_wait_than_fit(beside: Beside, tmp_path: Path):
             engine.submit(a_chain())
         beside.open.set()
         await within(asyncio.gather(*waiters))
+
+
+async def test_an_array_is_one_block_and_its_rows_are_there(
+    beside: Beside, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(block, "LEAST", 3)
+    monkeypatch.setattr(commit, "BLOCK_SLICE", 8)
+    database = beside._database
+    async with running(beside, log_files(database, tmp_path)) as engine:
+        array = a_submit(TaskSpec("a", argv=("true",), array_count=BIG + 9))
+        ids = tuple(map(TaskId, uuid7.many(BIG + 9)))
+        array = msgspec.structs.replace(array, task_ids=ids)
+        await within(engine.post(array))
+        engine.world.check()
+        assert list(engine.world.tasks) == list(ids)
+        restored = await beside.load()
+        (of,) = restored.blocks
+        assert not restored.tasks
+        rows = list(of.rows())
+        assert rows == list(engine.world.tasks.values())
+        found = await database.query.tasks(job_id=array.job_id)
+        assert [task for task, _ in reversed(found)] == rows
+        # One that changes is a row of its own, here and after a restart.
+        await within(engine.post(ev.CancelRequested(task_ids=(ids[3],))))
+        await within(engine.post(ev.CancelRequested(task_ids=(ids[0],))))
+        left = [i for i in ids if i not in {ids[0], ids[3]}]
+        assert list(engine.world.tasks) == left
+        (of,) = (await beside.load()).blocks
+        assert list(of.ids()) == left
+        await within(engine.post(ev.CancelRequested(job_id=array.job_id)))
+        await until(lambda: array.job_id not in engine.world.jobs)
+        assert not (await beside.load()).blocks
+
+
+async def test_who_stops_while_an_outcome_is_unknown_comes_to_an_end(
+    beside: Beside, tmp_path: Path
+):
+    async with running(beside, log_files(beside._database, tmp_path)) as engine:
+        beside.lose_outcome = True
+        waiter = engine.submit(a_chain())
+        engine.stop()
+        with pytest.raises(StoreUnavailable):
+            await within(waiter)
+        await until(lambda: not engine.healthy)

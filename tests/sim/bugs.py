@@ -19,6 +19,7 @@ from styx.agent.session import Session
 from styx.agent.spool import Stream
 from styx.agent.supervisor import Supervisor
 from styx.core import dag, lifecycle, machine, match, place, policy, roster
+from styx.core.block import Tasks
 from styx.core.draft import Draft
 from styx.core.room import Room
 from styx.core.task import Reason
@@ -102,6 +103,8 @@ BUGS: Final[dict[str, Bug]] = {
     "settled needs not loaded": Bug(
         "I-12 L-1 crash world", [(World, "load", wrong.load_forgets(4))]
     ),
+    "blocks not loaded": Bug("L-1 world crash", [(World, "load", wrong.load_forgets(6))]),
+    "a block keeps what it gave": Bug("I-1 I-2 world crash", [(Tasks, "_touch", wrong.nothing)]),
     "tallies not loaded": Bug("I-2 L-1 world", [(World, "load", wrong.load_forgets(5))]),
     "deadlines forgotten": Bug("L-1", [(timers.Timers, "run", wrong.sleeps)]),
     "wall clock believed": Bug("T-17 L-1", [(loop, "Steady", wrong.just_the_wall)]),

@@ -68,6 +68,7 @@ class Plan(msgspec.Struct, frozen=True):
     jumps_in_backoff: float  # share of backoffs in which the leader's clock is set back
     unheard_verdicts: float  # share of commits that declare an agent lost, and whose answer is lost
     ahead_ms: float  # of work that an agent is given beyond its room
+    bulk_tasks: int  # of a job that is made beside the turns, its arrays as blocks
     works: tuple[Work, ...]
     faults: tuple[Fault, ...]
 
@@ -132,6 +133,7 @@ def draw(seed: int, *, deep: bool = True) -> Plan:
         jumps_in_backoff=more.choice((0.0, 0.0, 0.0, 0.2)),
         leader_cut_at_start=more.choice((0.0, 0.0, 0.5)) if deep else 0.0,
         ahead_ms=more.choice((100.0, 5_000.0, 60_000.0)),
+        bulk_tasks=more.choice((2_000, 1, 0)),
         works=tuple(works),
         faults=tuple(sorted(_faults(dice, faults_s) + _lost_submits(dice, works))),
     )

@@ -18,6 +18,7 @@ from styx.core import task as tasks
 from styx.core.agent import Agent
 from styx.core.attempt import Attempt
 from styx.core.audit import Entry
+from styx.core.block import Block, first_of, in_a_row, may_wait_as_one, untouched
 from styx.core.delta import Delta
 from styx.core.ids import AgentId, AttemptKey, JobId, SpecId, TaskId
 from styx.core.job import Job, JobState
@@ -231,9 +232,11 @@ class Tables:
                 if task.job_id in running:
                     tally = tallies.setdefault(task.job_id, {})
                     tally[task.state] = tally.get(task.state, 0) + 1
+        blocks = self._blocks(running)
+        as_one = {block.first.spec_id for block in blocks}
         return LiveRows(
             [self.jobs[job_id] for job_id in self.jobs if job_id in running],
-            live,
+            [task for task in live if not (task.spec_id in as_one and untouched(task))],
             [
                 attempt
                 for attempt in self.attempts.values()
@@ -244,7 +247,25 @@ class Tables:
             list(self.agents.values()),
             settled,
             tallies,
+            [block for block in blocks if block.left],
         )
+
+    def _blocks(self, running: Collection[JobId]) -> list[Block]:
+        arrays: dict[SpecId, list[Task]] = {}
+        for task in self.tasks.values():
+            if task.job_id in running and may_wait_as_one(task.spec) and not task.needs:
+                arrays.setdefault(task.spec_id, []).append(task)
+        needed = {edge.task_id for task in self.tasks.values() for edge in task.needs}
+        return [
+            Block(
+                first_of(
+                    array[0].job_id, spec_id, array[0].spec, self.jobs[array[0].job_id].created_at
+                ),
+                [index for index, task in enumerate(array) if not untouched(task)],
+            )
+            for spec_id, array in arrays.items()
+            if spec_id not in needed and in_a_row([task.id for task in array])
+        ]
 
     # --- logs ---------------------------------------------------------------------------------
 
@@ -289,7 +310,7 @@ class Tables:
 def _tables(delta: Delta) -> list[tuple[rows.Table, list[Any]]]:
     return [
         (rows.JOBS, list(delta.jobs.values())),
-        (rows.TASKS, list(delta.tasks.values())),
+        (rows.TASKS, [*delta.tasks.values(), *(r for block in delta.blocks for r in block.rows())]),
         (rows.ATTEMPTS, list(delta.attempts.values())),
         (rows.AGENTS, list(delta.agents.values())),
     ]

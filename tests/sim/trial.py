@@ -20,7 +20,7 @@ import structlog
 from styx.agent import proc
 from styx.agent import session as agent_session
 from styx.config import Scheduler
-from styx.core import ahead, event
+from styx.core import ahead, block, event
 from styx.core import attempt as attempts
 from styx.core import task as tasks
 from styx.core.agent import AgentState, Capacity
@@ -28,7 +28,7 @@ from styx.core.attempt import Attempt
 from styx.core.ids import AgentId, AttemptKey
 from styx.core.job import JobState
 from styx.core.world import World
-from styx.engine import admission, links, loop, replica, streams
+from styx.engine import admission, bulk, links, loop, replica, streams
 from styx.engine.detector import Detector
 from styx.engine.links import Link
 from styx.engine.loop import Engine
@@ -384,6 +384,8 @@ def _patched(plan: Plan, trial: Trial) -> Generator[None]:
         stack.enter_context(mock.patch.object(replica, "POLL_S", plan.poll_s))
         stack.enter_context(mock.patch.object(proc, "now", _now))
         stack.enter_context(mock.patch.object(ahead, "AHEAD_MS", plan.ahead_ms))
+        stack.enter_context(mock.patch.object(bulk, "TASKS", plan.bulk_tasks))
+        stack.enter_context(mock.patch.object(block, "LEAST", 2))
         stack.enter_context(
             mock.patch.object(sys.modules[Machine.__module__], "SPOOL_BYTES", plan.spool_bytes)
         )

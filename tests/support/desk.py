@@ -119,8 +119,9 @@ class Desk:
         """As `submit`, for a job that was made beside the turns."""
         event = self.submission(a_job(*specs))
         delta, world = prepare(event, self.now, self.policy)
-        self.world.join(world)
         self.tasks |= delta.tasks
+        self.tasks |= {row.id: row for block in delta.blocks for row in block.rows()}
+        self.world.join(world)
         self.turn()
         return event.task_ids
 
