@@ -81,7 +81,7 @@ class Exit(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     err_bytes: Annotated[int, SIZE] = 0
 
 
-class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     key: AttemptKey
     agent_id: AgentId
     state: AttemptState = AttemptState.ASSIGNED

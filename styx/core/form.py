@@ -13,6 +13,7 @@ from styx.core import cache, cron, feature, fields, hook, matrix, schedule, unit
 from styx.core.fields import Field, Wrong
 from styx.core.schedule import Schedule
 from styx.core.spec import (
+    EMPTY,
     MAX_EDGES_PER_JOB,
     MAX_NODES,
     MAX_SPECS_PER_JOB,
@@ -180,6 +181,7 @@ def _listed_tasks(value: object) -> tuple[TaskSpec, ...]:
     if errors:
         raise Wrong(errors)
     _number_the_nameless(givens, set(taken))
+    _share(givens)
     places = [f"[{index}]" for index in range(len(givens))]
     return _connected([_spec(given) for given in givens], places)
 
@@ -216,7 +218,15 @@ def _task(document: object, known: Mapping[str, Field] | None = None) -> dict[st
 
 
 def _spec(given: dict[str, Any]) -> TaskSpec:
-    return feature.with_needs(TaskSpec(**given))
+    return feature.with_needs(TaskSpec(**{**EMPTY, **given}))
+
+
+def _share(givens: Iterable[dict[str, Any]]) -> None:
+    """Commands that are equal become one: of many tasks they mostly are."""
+    known: dict[tuple[str, ...], tuple[str, ...]] = {}
+    for given in givens:
+        if argv := given.get("argv"):
+            given["argv"] = known.setdefault(argv, argv)
 
 
 def _either_or(document: dict[str, object]) -> Iterable[FieldError]:

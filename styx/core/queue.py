@@ -50,7 +50,7 @@ def place_of(task: Task) -> Place:
     return Place(-RANK[task.spec.priority], task.id)
 
 
-class Many(Protocol):
+class Block(Protocol):
     """Tasks that stand in line as one: see `core.block`."""
 
     left: int
@@ -59,36 +59,49 @@ class Many(Protocol):
 
 
 class ReadyQueue:
-    """A heap whose stale entries are dropped when they come up: who is ready says the task's row."""
+    """Heaps whose stale entries are dropped when they come up: who is ready says the task's row.
 
-    __slots__ = ("blocks", "heap", "stuck")
+    A heap for each rank holds bare ids: the place of a task that waits costs eight bytes.
+    """
+
+    __slots__ = ("_heaps", "blocks", "stuck")
 
     def __init__(self) -> None:
-        self.heap: list[Place] = []
-        self.blocks: list[Many] = []
+        self._heaps: dict[int, list[TaskId]] = {}  # by `Place.minus_rank`
+        self.blocks: list[Block] = []
         self.stuck = False  # its first task was tried and no agent had room
 
     def __bool__(self) -> bool:
-        return bool(self.heap or self.blocks)
+        return bool(self._heaps or self.blocks)
 
     def push(self, task: Task) -> None:
-        heapq.heappush(self.heap, place_of(task))
+        heapq.heappush(self._heaps.setdefault(-RANK[task.spec.priority], []), task.id)
 
     def join(self, other: Self) -> None:
-        self.heap += other.heap
-        heapq.heapify(self.heap)
+        for rank, heap in other._heaps.items():
+            mine = self._heaps.setdefault(rank, [])
+            mine += heap
+            heapq.heapify(mine)
         self.blocks += other.blocks
 
     def walk(self) -> Iterator[Place]:
         """The line from its first place on."""
         if not self.blocks:
-            return in_order(self.heap)
-        return heapq.merge(in_order(self.heap), *(block.places() for block in self.blocks))
+            return self._singles()
+        return heapq.merge(self._singles(), *(block.places() for block in self.blocks))
+
+    def _singles(self) -> Iterator[Place]:
+        for rank in sorted(self._heaps):
+            for task_id in in_order(self._heaps[rank]):
+                yield Place(rank, task_id)
 
     def prune(self, is_ready: Callable[[TaskId], bool]) -> None:
         """Drop what has gone from the front of the line."""
-        while self.heap and not is_ready(self.heap[0].task_id):
-            heapq.heappop(self.heap)
+        for rank, heap in list(self._heaps.items()):
+            while heap and not is_ready(heap[0]):
+                heapq.heappop(heap)
+            if not heap:
+                del self._heaps[rank]
         if self.blocks and not all(block.left for block in self.blocks):
             self.blocks = [block for block in self.blocks if block.left]
 

@@ -82,7 +82,7 @@ class Edge(msgspec.Struct, frozen=True, gc=False):
     on: On = On.SUCCESS
 
 
-class Task(msgspec.Struct, frozen=True, kw_only=True):
+class Task(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     id: TaskId
     job_id: JobId
     spec_id: SpecId

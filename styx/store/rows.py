@@ -10,7 +10,7 @@ from styx.core.agent import Agent, AgentState, Capacity
 from styx.core.attempt import Attempt, AttemptState, Exit, StopReason
 from styx.core.ids import AttemptKey, SpecId, TaskId
 from styx.core.job import Job, JobState
-from styx.core.spec import Hook, On, OnFailure, TaskSpec
+from styx.core.spec import Hook, On, OnFailure, TaskSpec, lean
 from styx.core.task import Edge, Reason, Task, TaskState
 
 Row = Mapping[str, Any]
@@ -248,7 +248,7 @@ class Shared(NamedTuple):
 def shared(row: Row) -> Shared:
     """From a row with `body`, `needs` and `needs_on`."""
     needs = zip(row["needs"], row["needs_on"], strict=True)
-    return Shared(spec(row["body"]), tuple(Edge(TaskId(need), On(on)) for need, on in needs))
+    return Shared(lean(spec(row["body"])), tuple(Edge(TaskId(need), On(on)) for need, on in needs))
 
 
 def task(row: Row, of: Shared) -> Task:
