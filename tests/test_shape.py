@@ -131,7 +131,8 @@ RULES: Final = {
             "sdk/call.py": "the module is the one that it is told to import",
             "__main__.py": "`styx version` answers before anything heavy is imported",
             "cli/main.py": "the table of sub-commands: each is imported when it is called",
-            "app.py": "the exporter of spans is an extra, imported when an endpoint is configured",
+            "app.py": "what takes long to import is imported while the database starts",
+            "site.py": "the exporter of spans is an extra, imported when an endpoint is configured",
         },
     ),
     "the core has no clock, no chance, no I/O and no async": Rule(

@@ -15,10 +15,9 @@ from hypercorn.events import Closed, Event, RawData, Updated
 
 from styx.api import limits
 from styx.api.asgi import Application
-from styx.errors import SetupError
+from styx.api.listener import BACKLOG
 from styx.wire import agent as wire
 
-BACKLOG: Final = 4_096  # connections not yet accepted; hypercorn's 100 drops a burst of agents
 KEEP_ALIVE_S: Final = 75.0  # also bounds an unfinished head; longer than the 60 s of common proxies
 HEAD_BYTES: Final = 32 << 10  # of an unfinished one; of a whole one see `gate`
 REQUESTS_PER_CONNECTION: Final = 1 << 30  # hypercorn closes after 1,000, under the client's feet
@@ -108,31 +107,6 @@ def _spare(descriptor: int) -> bool:
 
 _newcomers: Final = limits.Newcomers()
 hypercorn.asyncio.run.TCPServer = _Connection  # pyright: ignore[reportPrivateImportUsage]: no other way in
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """A listening address, taken before anything slow starts. Port 0 lets the kernel choose.
-
-    Raises: SetupError.
-    """
-    listener: socket.socket | None = None
-    try:
-        family, kind, proto, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, proto)
-        # A restarted server must not wait for its old connections to be forgotten.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(BACKLOG)
-    except OSError as error:
-        if listener is not None:
-            listener.close()
-        raise SetupError(
-            f"cannot listen on {host}:{port}: {error.strerror}",
-            hint="choose another with --port, or see who has it: ss -ltnp",
-        ) from error
-    return listener
 
 
 async def serve_asgi(

@@ -3,7 +3,8 @@ error becomes one sentence and an exit code.
 """
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any, cast
 
@@ -57,8 +58,15 @@ class Commands(click.Group):
 def load(target: str) -> Any:
     """The object that "module:name" names. Raises: MissingExtra."""
     module, _, name = target.partition(":")
-    try:
+    with needing_extras():
         return getattr(importlib.import_module(module), name)
+
+
+@contextmanager
+def needing_extras() -> Generator[None]:
+    """What is imported in it may come with an extra. Raises: MissingExtra."""
+    try:
+        yield
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package == PROGRAM:

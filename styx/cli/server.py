@@ -44,7 +44,8 @@ def serve(host: str | None, port: int | None, with_agent: bool, config_file: Pat
         configuration.pass_on(config_file)
     loaded = configuration.load({"server.host": ("--host", host), "server.port": ("--port", port)})
     cycles.look_not()
-    return main.load(commands.SERVE)(loaded.config, with_agent=with_agent)
+    with main.needing_extras():
+        return main.load(commands.SERVE)(loaded.config, with_agent=with_agent)
 
 
 @click.group(no_args_is_help=False)

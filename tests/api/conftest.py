@@ -13,6 +13,7 @@ import pytest
 
 from styx.api import serve, server
 from styx.api.backend import Backend
+from styx.api.listener import bind
 from styx.config import Config, Server, Webhooks
 from styx.core.ids import AttemptKey, TaskId
 from styx.engine.loop import Engine, utc_now
@@ -33,7 +34,7 @@ HELLO = {"name": "test", "command": "echo", "args": ["Hello"]}
 @asynccontextmanager
 async def serving(app, *, graceful_s: float = 2.0) -> AsyncIterator[tuple[str, asyncio.Event]]:
     """Yields its URL and the event that stops it; leaves when it has stopped."""
-    listener = serve.bind("127.0.0.1", 0)
+    listener = bind("127.0.0.1", 0)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as group:

@@ -8,8 +8,9 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
-from styx.api import gate, serve
+from styx.api import gate
 from styx.api.auth import Guard
+from styx.api.listener import bind
 from styx.config import Auth, Config, Server
 from styx.errors import SetupError
 from styx.kit.lag import Lag
@@ -344,7 +345,7 @@ async def test_the_stop_has_an_end(token):
 
 
 async def test_a_taken_port_is_said():
-    with serve.bind("127.0.0.1", 0) as first, pytest.raises(SetupError) as caught:
-        serve.bind("127.0.0.1", first.getsockname()[1])
+    with bind("127.0.0.1", 0) as first, pytest.raises(SetupError) as caught:
+        bind("127.0.0.1", first.getsockname()[1])
     assert "cannot listen on 127.0.0.1" in caught.value.message
     assert "--port" in caught.value.hint

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import pytest
 
-from styx import app
+from styx import site
 from styx.core.task import TaskState
 from styx.engine import spans as telling
 from styx.engine.spans import Spans
@@ -236,7 +236,7 @@ async def test_what_waits_is_bounded(database, tmp_path, monkeypatch):
 
 
 def test_nothing_of_it_is_loaded_by_a_server_that_exports_nothing():
-    code = "import sys, styx.app; print([m for m in sys.modules if 'telemetry' in m])"
+    code = "import sys, styx.site; print([m for m in sys.modules if 'telemetry' in m])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 
@@ -245,8 +245,8 @@ def test_without_the_extra_it_is_said_what_to_install(monkeypatch):
     monkeypatch.delitem(sys.modules, "styx.api.otlp")
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
     with pytest.raises(SetupError) as refused:
-        app._exporter(Spans(), "http://localhost:4318")
+        site._exporter(Spans(), "http://localhost:4318")
     assert "styx[otel]" in refused.value.hint
-    assert app._exporter(Spans(), "") is None
+    assert site._exporter(Spans(), "") is None
     with pytest.raises(SetupError, match="localhost:4317"):
-        app._exporter(Spans(), "localhost:4317")
+        site._exporter(Spans(), "localhost:4317")
