@@ -128,6 +128,7 @@ def _document(command: tuple[str, ...], given: dict[str, Any]) -> dict[str, Any]
                 "retries",
                 "num_nodes",
                 "array",
+                "image",
                 "cache",
             )
         },

@@ -5,6 +5,7 @@ import pytest
 
 from styx.core import form
 from styx.core.feature import ALWAYS, Feature
+from styx.core.match import why_never
 from styx.errors import InvalidSpec
 from tests.support.desk import Desk, a_capacity, a_task
 
@@ -25,6 +26,17 @@ def test_a_spec_knows_what_it_needs():
 def test_what_no_container_could_see_is_refused():
     with pytest.raises(InvalidSpec, match="only the work directory and the home are seen"):
         wanted(image="a", files={"/": BUNDLE})
+
+
+def test_an_engine_that_does_not_answer_is_told_from_none():
+    d = Desk()
+    silent = msgspec.structs.replace(a_capacity(2), features=(*ALWAYS, "docker_silent"))
+    agents = [d.join("none", capacity=a_capacity(2)), d.join("silent", capacity=silent)]
+    said = [why_never(wanted(image="a"), d.world.agents[agent]) for agent in agents]
+    assert [why.message if why else "" for why in said] == [
+        "has neither podman nor docker, or is of a version that runs no images",
+        "has docker, but its daemon does not answer the agent's user",
+    ]
 
 
 def test_only_an_agent_that_can_is_given_it():
