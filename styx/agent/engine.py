@@ -22,6 +22,8 @@ _STEERING: Final = re.compile(
     r"PATH|HOME|TMPDIR|LD_.*|XDG_.*|DOCKER_.*|CONTAINERS?_.*|BUILDAH_.*|REGISTRY_.*|GO[A-Z]+|"
     r"SSL_.*|LISTEN_.*|NOTIFY_SOCKET|DBUS_.*|(?i:(https?|no|all)_proxy)"
 )
+# The machine's, not an engine's 64 MiB; sharing all of IPC needs more than a rootless engine may have.
+SHARED_MEMORY: Final = "/dev/shm"  # noqa: S108 -- the kernel's own name for it
 SHELL: Final = ("sh", "-c")
 # The image may have no bash.
 ANY_SHELL: Final = 'command -v bash >/dev/null && exec bash -euo pipefail "$@"; exec sh -eu "$@"'
@@ -82,14 +84,17 @@ def command(engine: Engine, wanted: Wanted) -> list[str]:
     return [
         *(engine.program, "run", "--rm", "--name", _name(wanted.key)),
         *("--label", f"styx.attempt={wanted.key}", "--log-driver", "none", "--pull", "missing"),
-        # As a task without a container has them: the machine's network and shared memory.
-        *("--network", "host", "--ipc", "host"),
+        *("--network", "host"),  # as a task without a container has it
         *("--security-opt", "no-new-privileges", "--security-opt", "label=disable"),
         *(["--init"] if engine.init else []),
         *_user(engine),
         *_limits(engine, wanted.requirements),
         *_gpus(engine, wanted.gpus),
-        *(word for path in (wanted.cwd, *wanted.mounts) for word in ("--mount", _bind(path))),
+        *(
+            word
+            for path in (wanted.cwd, SHARED_MEMORY, *wanted.mounts)
+            for word in ("--mount", _bind(path))
+        ),
         *("--workdir", wanted.cwd, *given, "--entrypoint", "", wanted.image, *wanted.argv),
     ]
 
