@@ -6,7 +6,7 @@ import heapq
 import os
 import signal
 
-from styx.agent import home, stop
+from styx.agent import home, remover, stop
 from styx.agent.journal import Journal
 from styx.agent.room import Room
 
@@ -52,6 +52,7 @@ class Custody:
         self._unswept: dict[str, stop.Attempt] = {}  # killed, or ended with something left
         self._timers: list[tuple[float, str]] = []
         self._strays = stop.Strays(kernel)
+        self._remover = remover.Remover(directory, kernel, self._spawned)
         self._tick_at = 0.0
         self._oom_kills = 0
         self._own_rss_bytes = 0
@@ -188,6 +189,8 @@ class Custody:
                 return
             status, cpu_ms, max_rss_bytes = death
             del self._spawned[attempt.pid]
+            if attempt.remove and remover.is_removed(attempt, status):
+                attempt.remove = []
             attempt.exit = self._exit(attempt, status)
             attempt.exit["cpu_ms"] = cpu_ms
             # A process born by vfork begins with our own peak, so anything below that is unknown.
@@ -202,13 +205,22 @@ class Custody:
 
     def _exit(self, attempt: stop.Attempt, status: int) -> dict[str, Any]:
         if os.WIFEXITED(status):
-            return {"code": os.WEXITSTATUS(status)}
+            code = os.WEXITSTATUS(status)
+            if code == remover.KILLED and attempt.contained:
+                self._blame_memory(attempt)
+            return {"code": code}
         number = os.WTERMSIG(status)
-        if number == signal.SIGKILL and not attempt.signalled:
-            before, self._oom_kills = self._oom_kills, self._kernel.oom_kills()
-            if self._oom_kills > before:
-                attempt.reason = "oom"
+        if number == signal.SIGKILL:
+            self._blame_memory(attempt)
         return {"signal": number}
+
+    def _blame_memory(self, attempt: stop.Attempt) -> None:
+        """It was killed; if not by us, then perhaps by the kernel."""
+        if attempt.signalled:
+            return
+        before, self._oom_kills = self._oom_kills, self._kernel.oom_kills()
+        if self._oom_kills > before:
+            attempt.reason = "oom"
 
     def _look(self, now: float) -> None:
         """Finish the ended that left nothing behind."""
@@ -216,7 +228,7 @@ class Custody:
         if not self._strays.look(self._spawned, now) and not waited:
             return
         for attempt in self._ended:
-            left = attempt.adopted or self._strays.of(attempt.key)
+            left = attempt.adopted or attempt.remove or self._strays.of(attempt.key)
             if left or self._kernel.group_lives(attempt.pid):
                 attempt.due = now
                 self._unswept[attempt.key] = attempt
@@ -233,7 +245,8 @@ class Custody:
             return
         stop.sweep(self._kernel, due, self._strays)
         for attempt in due:
-            if attempt.exit is not None and attempt.empty_sweeps >= stop.EMPTY_SWEEPS:
+            gone = attempt.exit is not None and self._remover.done(attempt, now)
+            if gone and attempt.empty_sweeps >= stop.EMPTY_SWEEPS:
                 del self._unswept[attempt.key]
                 self._finish(attempt)
             elif attempt.foreign and not attempt.exclusive and self._outlasts(attempt, now):

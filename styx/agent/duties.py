@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from styx.agent import order, proc
+from styx.agent.engine import Engine
 from styx.agent.roster import Entry, Roster, parse_key
 from styx.agent.spool import Spool
 from styx.core.attempt import StopReason
@@ -77,6 +78,7 @@ class Duties:
         flush: Callable[[], None],
         *,
         has_gpus: bool,
+        engine: Engine | None,
         full: Callable[[], str],
     ) -> None:
         self._directory = directory
@@ -85,6 +87,7 @@ class Duties:
         self._command = command
         self.flush = flush  # to be called when all commands of the moment have been given
         self._has_gpus = has_gpus
+        self._engine = engine
         self.full = full
         self.session: Reporter | None = None
         self._lease = Lease(proc.now(), 0.0)  # the last that was spoken of
@@ -112,6 +115,11 @@ class Duties:
         start = order.start(
             assign, directory=self._directory, gpus=gpus, has_gpus=self._has_gpus, until=until
         )
+        if assign.spec.image:
+            if self._engine is None:
+                self._void(assign.key, Reason.AGENT_FULL, "it has no container engine any more")
+                return
+            start |= order.contained(start, assign.spec, self._directory, self._engine)
         self._roster.add(assign.key, start)
         if assign.spec.exclusive:
             self.renew(lease)

@@ -99,6 +99,7 @@ class Link:
             self._files.command,
             self._executor.flush,
             has_gpus=bool(found.cards),
+            engine=found.engine,
             full=self._probe.full,
         )
 

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from styx.agent import errand, home, proc
+from styx.agent import engine, errand, home, proc
 from styx.core.spec import Delivery, TaskSpec
 from styx.wire import agent as wire
 
@@ -53,6 +53,38 @@ def start(
     if spec.bundle:
         order["cwd"] = errand.room(directory, assign.job_id, spec.bundle)
     return order
+
+
+def contained(
+    start: Mapping[str, Any], spec: TaskSpec, directory: str, runs: engine.Engine
+) -> dict[str, Any]:
+    """What differs in a `start` that happens in a container."""
+    argv, mounts, env = list(spec.argv), list[str](), dict[str, str](start["env"])
+    if not argv:
+        argv = [*engine.SHELL, engine.ANY_SHELL, "sh"]
+        if "script" in start:  # the supervisor adds its path
+            mounts.append(home.spool_path(directory, start["k"], home.SCRIPT_SUFFIX))
+        else:
+            argv += ["-c", spec.script]
+    seen_home = os.path.expanduser("~") if "~" in spec.files else ""
+    if start["gpus"]:  # numbered anew in there
+        env[GPU_VARIABLE] = ",".join(map(str, range(len(start["gpus"]))))
+    wanted = engine.Wanted(
+        key=start["k"],
+        image=spec.image,
+        argv=argv,
+        env=env,
+        cwd=os.path.normpath(start["cwd"]),
+        gpus=start["gpus"],
+        requirements=spec.requirements,
+        mounts=[*mounts, seen_home] if seen_home else mounts,
+        home=seen_home,
+    )
+    return {
+        "argv": engine.command(runs, wanted),
+        "env": engine.client_env(env),
+        "remove": engine.removal(runs, start["k"]),
+    }
 
 
 def environment(

@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 import psutil
 
+from styx.agent import engine as containers
 from styx.agent import gpus, limits, usage
 from styx.config import AgentConfig
 from styx.core import feature
@@ -25,6 +26,7 @@ DISK_SHARE_BYTES: Final = 2 * GIB  # or a tenth of a smaller disk: see `disk_sha
 class Machine(msgspec.Struct, frozen=True):
     capacity: Capacity
     cards: tuple[gpus.Card, ...] = ()
+    engine: containers.Engine | None = None
 
 
 async def machine(config: AgentConfig, directory: str) -> Machine:
@@ -32,6 +34,7 @@ async def machine(config: AgentConfig, directory: str) -> Machine:
     no more than there are.
     """
     cards = () if config.gpus == 0 else (await gpus.cards())[: config.gpus]
+    engine, told = await containers.find()
     cpus = limits.cpus() if config.cpus is None else config.cpus
     memory = limits.memory_bytes() if config.memory_gib is None else int(config.memory_gib * GIB)
     capacity = Capacity(
@@ -40,9 +43,9 @@ async def machine(config: AgentConfig, directory: str) -> Machine:
         disk_bytes=shutil.disk_usage(directory).free,
         gpus=tuple(card.gpu for card in cards),
         arch=ARCHITECTURES.get(platform.machine().lower(), platform.machine()),
-        features=feature.ALWAYS,
+        features=(*feature.ALWAYS, *told),
     )
-    return Machine(capacity, cards)
+    return Machine(capacity, cards, engine)
 
 
 def disk_share_bytes(directory: str) -> int:

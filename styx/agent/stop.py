@@ -38,6 +38,7 @@ class Attempt:
     __slots__ = (
         "adopted",
         "at",
+        "contained",
         "cpus_milli",
         "due",
         "empty_sweeps",
@@ -53,6 +54,7 @@ class Attempt:
         "pid",
         "pidfd",
         "reason",
+        "remove",
         "signalled",
         "stage",
         "stop_by",
@@ -72,6 +74,8 @@ class Attempt:
         self.memory_bytes: int = claim.get("memory_bytes", 0)
         self.grace: float = claim.get("grace", 30.0)
         self.timeout_at: float = self.at + claim.get("timeout", float("inf"))
+        self.remove: list[str] = claim.get("remove", [])  # its container; [] once that is gone
+        self.contained = bool(self.remove)
         self.pid = pid
         self.pidfd = -1
         self.adopted = adopted  # not our child: its exit status goes to somebody else

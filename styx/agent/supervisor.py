@@ -213,7 +213,7 @@ class Supervisor:
         is a text too long for an argument, to be put into a file that becomes the last one.
         `cpus_milli` and `memory_bytes` are the room it takes. `durable` claims survive a power cut;
         past `until` the order is stale; `timeout`, `grace` and `exclusive` are kept for the end. `job` is
-        whose files it uses. With `end` nothing is executed: that is how it has ended.
+        whose files it uses; `remove` is what removes its container. With `end` nothing is executed: that is how it has ended.
         """
         key: str = order["k"]
         if key in self._journal.attempts:
@@ -259,6 +259,8 @@ class Supervisor:
             claim["timeout"] = order["timeout"]
         if "script" in order:
             claim["script"] = True
+        if "remove" in order:
+            claim["remove"] = order["remove"]
         if "job" in order:
             claim["job"] = order["job"]
         begun = os.path.lexists(home.spool_path(self._home, key, home.OUT_SUFFIX))

@@ -74,6 +74,7 @@ def task_detail(row: Task, attempts: Sequence[Attempt], agents: Names) -> http.T
         workdir=spec.workdir,
         bundle=spec.bundle,
         files=spec.files,
+        image=spec.image,
         taken_from=row.taken_from,
         retries=spec.retries,
         infra_retries=spec.infra_retries,

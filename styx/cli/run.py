@@ -44,6 +44,7 @@ from styx.sdk.client import Styx
     help="The directory to run in: sent along, unless it begins with / or ~ (the agent's), "
     "or the server is this machine's own.",
 )
+@click.option("--image", help="Of a container to run in, such as python:3.12.")
 @click.option("--idempotency-key", help="Running the same key again gives the same task.")
 @click.option(
     "-d", "--detach", "detached", is_flag=True, help="Print the task's id and do not follow."
@@ -127,6 +128,7 @@ def _document(command: tuple[str, ...], given: dict[str, Any]) -> dict[str, Any]
                 "retries",
                 "num_nodes",
                 "array",
+                "image",
                 "cache",
             )
         },

@@ -15,10 +15,16 @@ from styx.core.spec import TaskSpec
 
 class Feature(StrEnum):
     FILES = "files"  # bundles are laid out before the task starts
+    IMAGE = "image"  # a container engine answers
 
 
 LACKS: Final[Mapping[str, str]] = {
     Feature.FILES: "is of a version that brings no files: upgrade it",
+    Feature.IMAGE: "has neither podman nor docker, or is of a version that runs no images",
+}
+SILENT: Final[Mapping[str, str]] = {
+    "docker_silent": "has docker, but its daemon does not answer the agent's user",
+    "podman_silent": "has podman, but `podman info` fails for the agent's user",
 }
 ALWAYS: Final = (Feature.FILES,)  # of every agent of this version
 
@@ -31,6 +37,8 @@ def needed_by(spec: TaskSpec) -> tuple[str, ...]:
 def _needed_by(spec: TaskSpec) -> Iterable[str]:
     if spec.bundles:
         yield Feature.FILES
+    if spec.image:
+        yield Feature.IMAGE
 
 
 def with_needs(spec: TaskSpec) -> TaskSpec:
@@ -42,6 +50,8 @@ def with_needs(spec: TaskSpec) -> TaskSpec:
     return msgspec.structs.replace(spec, requirements=wanted)
 
 
-def lacking(feature: str) -> str:
-    """In words, of an agent that lacks it."""
+def lacking(feature: str, have: Iterable[str] = ()) -> str:
+    """In words, of an agent that lacks it and tells of `have`."""
+    if feature == Feature.IMAGE and (words := [SILENT[word] for word in have if word in SILENT]):
+        return "; ".join(words)
     return LACKS.get(feature, f"does not know {feature}: upgrade it")

@@ -28,6 +28,7 @@ PLACES: Final = ("/", "~")  # of an agent's machine, over which files are laid
 
 NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,255}")
+_IMAGE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,511}")  # no option of an engine's
 _LABEL_KEY: Final = re.compile(r"[A-Za-z0-9._/-]{1,128}")
 
 # Promised by the contract, not yet built: what to do until then.
@@ -35,7 +36,6 @@ LATER: Final = {
     "setup": "put the preparation at the start of `run`",
     "secrets": "keep them in a file on the agent's machine",
     "outputs": "let the task copy them to where they are wanted",
-    "image": "start the container from `run`",
     "provider": "label the agents and ask for the label with `labels`",
     "infra": "label the agents and ask for the label with `labels`",
     "region": "label the agents and ask for the label with `labels`",
@@ -188,6 +188,12 @@ def directory(value: object) -> str:
 def is_of_agent(path: str) -> bool:
     """Whether a path says where on the agent's machine; others belong to who submits."""
     return path.startswith(("/", "~/")) or path == "~"
+
+
+def image(value: object) -> str:
+    if not isinstance(value, str) or not _IMAGE.fullmatch(value):
+        raise Expected("a container image, such as python:3.12 or ghcr.io/team/tool@sha256:…")
+    return value
 
 
 def bundle_id(value: object) -> str:

@@ -242,6 +242,10 @@ def _either_or(document: dict[str, object]) -> Iterable[FieldError]:
         yield FieldError("parallel", "bounds an `array` or a `matrix`; one task alone needs none")
     if document.get("workdir") is not None and document.get("bundle") is not None:
         yield FieldError("bundle", "give either `workdir` or `bundle`, not both")
+    laid = document.get("files")
+    if document.get("image") is not None and isinstance(laid, dict) and "/" in laid:
+        message = "in a container only the work directory and the home are seen: put it below these"
+        yield FieldError("files./", message)
     if document.get("array") is not None and document.get("matrix") is not None:
         yield FieldError("matrix", "give either `array` or `matrix`, not both")
 
@@ -363,6 +367,7 @@ TASK: Final = {
     "labels": Field("labels", fields.labels),
     "bundle": Field("bundle", fields.bundle_id),
     "files": Field("files", fields.files),
+    "image": Field("image", fields.image),
 }
 _ON: Final = {"on": Field("notify", hook.read)}
 _ALONE: Final = TASK | _ON

@@ -36,7 +36,7 @@ def why_never(wanted: Requirements, agent: Agent) -> Mismatch | None:
             return Mismatch("labels", f"does not carry the label {key}={value}")
     for word in wanted.features:
         if word not in have.features:
-            return Mismatch("no_feature", feature.lacking(word))
+            return Mismatch("no_feature", feature.lacking(word, have.features))
     if wanted.gpus:
         mismatch = _gpus(wanted, agent)
         if mismatch:

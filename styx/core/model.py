@@ -115,6 +115,9 @@ class TaskForm(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
             {"data": "../data", "~/.netrc": "./netrc"},
         ),
     ] = {}
+    image: Annotated[
+        str, _doc("The image of a container to run in, by podman or docker.", "python:3.12")
+    ] = ""
 
 
 class HookForm(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):

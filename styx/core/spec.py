@@ -113,6 +113,7 @@ class TaskSpec(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     cache: bool = False
     cache_key: str = ""  # see `core.cache`; "" is never taken from an earlier one
     bundle: str = ""  # id of a `core.bundle`, which is what the work directory then holds
+    image: str = ""  # of a container to run in; "" is the machine itself
     files: dict[str, str] = {}  # "/" or "~" → id of the bundle that is laid over it
 
     @property

@@ -50,6 +50,7 @@ class TaskFields(TypedDict, total=False):
     cache: bool
     bundle: str
     files: Mapping[str, str]
+    image: str
     labels: Mapping[str, Word]
 
 

@@ -74,7 +74,7 @@ RESOURCES: Final = {
     "priority": _taken("`priority`: below 0 low, 0 normal, above high, from 500 on critical"),
     "any_of": _taken("the first, which is said, where they differ for Styx"),
     "ordered": _taken("the first, which is said, where they differ for Styx"),
-    "image_id": _warned("the machine is the agent's, as it is; `docker:…` is refused"),
+    "image_id": _taken("`image`, of `docker:…`; an image of machines is left out, which is said"),
     "infra": _ANYWHERE,
     "cloud": _ANYWHERE,
     "region": _ANYWHERE,
@@ -99,7 +99,7 @@ BUCKET: Final = _refused(
     "buckets are neither mounted nor fetched yet: fetch it in `run`, or have it on the agents' machines"
 )
 NO_VALUE: Final = _refused("has no value: `--env {name}=…` gives it one")
-DOCKER: Final = _refused("containers are not started yet: start it from `run`, with docker")
+MACHINE_IMAGE: Final = _MACHINE
 GPU_MEMORY: Final = _refused("Styx knows the kinds of GPUs, not their memory: name a kind")
 HEADER: Final = {
     "name": _taken("`name` of the job"),

@@ -202,8 +202,7 @@ def _image(path: str, value: Any, notes: Notes) -> str:
     images = cast("dict[str, str]", value) if isinstance(value, dict) else {"": cast("str", value)}
     for where, image in images.items():
         if where == "docker" or image.startswith("docker:"):
-            notes.befalls(path, fate.DOCKER)
             return image.removeprefix("docker:")
     if images:
-        notes.befalls(path, fate.RESOURCES["image_id"])
+        notes.befalls(path, fate.MACHINE_IMAGE)
     return ""

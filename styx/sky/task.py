@@ -60,7 +60,7 @@ def translate(document: Document, env: Mapping[str, str]) -> Translated:
     if secrets:
         later["secrets"] = secrets
     if wanted.image:
-        later["image"] = wanted.image
+        made["image"] = wanted.image
     files = _files(known, notes)
     made |= files.made
     later |= files.later

@@ -184,6 +184,7 @@ class TaskDetail(TaskView):
     workdir: str = ""
     bundle: str = ""
     files: dict[str, str] = {}  # "/" or "~" → bundle
+    image: str = ""
     retries: int = 0
     infra_retries: int = 0
     timeout_s: float | None = None

@@ -53,7 +53,8 @@ def test_options_reach_the_task(site: Site) -> None:
             "--queue-timeout",
             "90",
         ),
-        *("--retries", "3", "--label", "team=x", "--workdir", "/", "--arch", "arm64", "true"),
+        *("--retries", "3", "--label", "team=x", "--workdir", "/", "--arch", "arm64"),
+        *("--image", "a:1", "true"),
     )
     task = site.task(done.stdout.decode().strip())
     site.cli("cancel", task["id"])
@@ -65,6 +66,7 @@ def test_options_reach_the_task(site: Site) -> None:
     assert (task["priority"], task["retries"], task["workdir"]) == ("high", 3, "/")
     assert (task["timeout_s"], task["queue_timeout_s"]) == (5_400.0, 90.0)
     assert task["labels"] == {"team": "x"}
+    assert task["image"] == "a:1"
 
 
 def test_a_relative_workdir_is_of_this_directory(site: Site) -> None:

@@ -246,6 +246,7 @@ class Machine:
             executor.send,
             executor.flush,
             has_gpus=False,
+            engine=None,
             full=lambda: self.full,
         )
         link.start(executor.run)

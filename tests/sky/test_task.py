@@ -221,8 +221,6 @@ def test_what_is_switched_off_needs_no_warning() -> None:
         ("secrets: ['secrets:A']", "2:11: secrets[0]"),
         ("managed_secrets: [{A: {mount_path: /x}}]", "2:19: managed_secrets[0]"),
         ("envs: {A: null}", "2:8: envs.A"),
-        ("resources: {image_id: 'docker:ubuntu'}", "2:13: resources.image_id"),
-        ("resources: {image_id: {docker: ubuntu, us: ami}}", "2:13: resources.image_id"),
         ("resources: {accelerators: 80GB+}", "2:13: resources.accelerators"),
         ("resources: {accelerators: 'nvidia:80GB:2'}", "2:13: resources.accelerators"),
         ("resources: {volumes: [{path: /x, disk_size: 10}]}", "2:13: resources.volumes"),
@@ -245,6 +243,11 @@ def test_directories_and_files_are_sent() -> None:
     # What is absolute is the user's to SkyPilot, and would be the agent's to Styx.
     fields = read("run: x\nworkdir: ~/d\n").tasks[0].fields
     assert (fields["files"], "workdir" in fields) == ({".": "~/d"}, False)
+
+
+@pytest.mark.parametrize("image", ["'docker:ubuntu'", "{us: ami, docker: ubuntu}"])
+def test_the_image_of_a_container_is_taken(image: str) -> None:
+    assert task(f"run: x\nresources: {{image_id: {image}}}\n")["image"] == "ubuntu"
 
 
 def test_a_secret_that_is_given_openly_is_a_variable() -> None:
