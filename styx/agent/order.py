@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from styx.agent import errand, home, proc
+from styx.agent import errand, home, prepare, proc
 from styx.core.spec import Delivery, TaskSpec
 from styx.wire import agent as wire
 
@@ -31,6 +31,9 @@ def start(
     """
     spec = assign.spec
     argv, script = _command(spec)
+    if spec.setup:
+        done = prepare.mark(directory, assign.job_id, spec)
+        argv = prepare.wrapped(argv, _shell(), done, spec.setup)
     order: dict[str, Any] = {
         "do": "start",
         "k": str(assign.key),
@@ -95,11 +98,15 @@ def _command(spec: TaskSpec) -> tuple[list[str], str]:
     """The argument vector, and the script that goes to a file because it is too long for one."""
     if spec.argv:
         return list(spec.argv), ""
-    bash = shutil.which("bash")
-    shell = [bash, "-euo", "pipefail"] if bash else ["sh", "-eu"]
+    shell = _shell()
     if len(spec.script.encode()) > ARGUMENT_BYTES:
         return shell, spec.script
     return [*shell, "-c", spec.script], ""
+
+
+def _shell() -> list[str]:
+    bash = shutil.which("bash")
+    return [bash, "-euo", "pipefail"] if bash else ["sh", "-eu"]
 
 
 def _workdir(directory: str, workdir: str) -> str:

@@ -106,6 +106,8 @@ def _key(spec: TaskSpec, keys: Mapping[str, str]) -> str:
     fields: dict[str, object] = {
         name: getattr(spec, name) for name in spec.__struct_fields__ if name not in _IRRELEVANT
     }
+    if not spec.setup:
+        del fields["setup"]  # so that what succeeded before there was such a field still stands
     fields["needs"] = sorted((keys[need.task], need.task, need.on) for need in spec.needs)
     text = msgspec.json.encode([VERSION, fields], order="deterministic")
     return hashlib.sha256(text).hexdigest()

@@ -15,10 +15,12 @@ from styx.core.spec import TaskSpec
 
 class Feature(StrEnum):
     FILES = "files"  # bundles are laid out before the task starts
+    SETUP = "setup"  # a script runs once before the tasks of a spec
 
 
 LACKS: Final[Mapping[str, str]] = {
     Feature.FILES: "is of a version that brings no files: upgrade it",
+    Feature.SETUP: "runs no `setup`: upgrade it, or install flock (of util-linux) there",
 }
 ALWAYS: Final = (Feature.FILES,)  # of every agent of this version
 
@@ -31,6 +33,8 @@ def needed_by(spec: TaskSpec) -> tuple[str, ...]:
 def _needed_by(spec: TaskSpec) -> Iterable[str]:
     if spec.bundles:
         yield Feature.FILES
+    if spec.setup:
+        yield Feature.SETUP
 
 
 def with_needs(spec: TaskSpec) -> TaskSpec:

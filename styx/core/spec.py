@@ -114,6 +114,7 @@ class TaskSpec(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     cache_key: str = ""  # see `core.cache`; "" is never taken from an earlier one
     bundle: str = ""  # id of a `core.bundle`, which is what the work directory then holds
     files: dict[str, str] = {}  # "/" or "~" → id of the bundle that is laid over it
+    setup: str = ""  # a script that runs first: on each agent once for all tasks of this spec
 
     @property
     def width(self) -> int:
