@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from litestar import Litestar, Response, asgi
 from litestar.handlers import HTTPRouteHandler
+from litestar.plugins import PluginProtocol
 
 from styx import __version__
 from styx.api import problems, route
@@ -35,6 +36,16 @@ from styx.kit.lag import Lag
 from styx.wire import agent as wire
 
 
+class _Plain(Litestar):
+    """Without support for models of pydantic and attrs, which we have none of: Piccolo brings pydantic, and
+    to import it was a sixth of a start's time and of a server's memory.
+    """
+
+    @staticmethod
+    def _get_default_plugins(plugins: list[PluginProtocol]) -> list[PluginProtocol]:
+        return plugins
+
+
 def application(backend: Backend) -> Application:
     """Every route of a server that leads."""
     engine = backend.engine
@@ -55,7 +66,7 @@ def application(backend: Backend) -> Application:
     routes = [declared for part in parts for declared in route.of(part)]
     schema.describe(routes)
     agents = AgentSocket(lambda channel: session.run(channel, engine))
-    app = Litestar(
+    app = _Plain(
         [
             *_handlers(routes),
             asgi(wire.PATH, copy_scope=False)(agents),
