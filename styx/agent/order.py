@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from styx.agent import engine, errand, home, proc
+from styx.agent import engine, errand, home, prepare, proc
 from styx.core.spec import Delivery, TaskSpec
 from styx.wire import agent as wire
 
@@ -31,6 +31,9 @@ def start(
     """
     spec = assign.spec
     argv, script = _command(spec)
+    if spec.setup:
+        done = prepare.mark(directory, assign.job_id, spec)
+        argv = prepare.wrapped(argv, _shell(), done, spec.setup)
     order: dict[str, Any] = {
         "do": "start",
         "k": str(assign.key),
@@ -66,6 +69,8 @@ def contained(
             mounts.append(home.spool_path(directory, start["k"], home.SCRIPT_SUFFIX))
         else:
             argv += ["-c", spec.script]
+    if spec.setup:
+        argv = prepare.each_time(argv, spec.setup)
     seen_home = os.path.expanduser("~") if "~" in spec.files else ""
     if start["gpus"]:  # numbered anew in there
         env[GPU_VARIABLE] = ",".join(map(str, range(len(start["gpus"]))))
@@ -127,11 +132,15 @@ def _command(spec: TaskSpec) -> tuple[list[str], str]:
     """The argument vector, and the script that goes to a file because it is too long for one."""
     if spec.argv:
         return list(spec.argv), ""
-    bash = shutil.which("bash")
-    shell = [bash, "-euo", "pipefail"] if bash else ["sh", "-eu"]
+    shell = _shell()
     if len(spec.script.encode()) > ARGUMENT_BYTES:
         return shell, spec.script
     return [*shell, "-c", spec.script], ""
+
+
+def _shell() -> list[str]:
+    bash = shutil.which("bash")
+    return [bash, "-euo", "pipefail"] if bash else ["sh", "-eu"]
 
 
 def _workdir(directory: str, workdir: str) -> str:

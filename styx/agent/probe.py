@@ -43,9 +43,14 @@ async def machine(config: AgentConfig, directory: str) -> Machine:
         disk_bytes=shutil.disk_usage(directory).free,
         gpus=tuple(card.gpu for card in cards),
         arch=ARCHITECTURES.get(platform.machine().lower(), platform.machine()),
-        features=(*feature.ALWAYS, *told),
+        features=(*features(), *told),
     )
     return Machine(capacity, cards, engine)
+
+
+def features() -> tuple[str, ...]:
+    """What this agent can do, with the programs that are here."""
+    return (*feature.ALWAYS, feature.Feature.SETUP) if shutil.which("flock") else feature.ALWAYS
 
 
 def disk_share_bytes(directory: str) -> int:

@@ -72,6 +72,7 @@ def task_detail(row: Task, attempts: Sequence[Attempt], agents: Names) -> http.T
         **msgspec.structs.asdict(task(row, attempts, agents)),
         env=spec.env,
         workdir=spec.workdir,
+        setup=spec.setup,
         bundle=spec.bundle,
         files=spec.files,
         image=spec.image,

@@ -28,6 +28,9 @@ _IRRELEVANT: Final = frozenset(
     }
 )
 
+# Left out while they are empty: so what succeeded before there were such fields still stands.
+_NEWER: Final = ("setup", "image")
+
 
 def keyed(specs: Sequence[TaskSpec]) -> tuple[TaskSpec, ...]:
     """The same acyclic specs; those with `cache` know their keys."""
@@ -106,6 +109,9 @@ def _key(spec: TaskSpec, keys: Mapping[str, str]) -> str:
     fields: dict[str, object] = {
         name: getattr(spec, name) for name in spec.__struct_fields__ if name not in _IRRELEVANT
     }
+    for name in _NEWER:
+        if not fields[name]:
+            del fields[name]
     fields["needs"] = sorted((keys[need.task], need.task, need.on) for need in spec.needs)
     text = msgspec.json.encode([VERSION, fields], order="deterministic")
     return hashlib.sha256(text).hexdigest()

@@ -16,11 +16,13 @@ from styx.core.spec import TaskSpec
 class Feature(StrEnum):
     FILES = "files"  # bundles are laid out before the task starts
     IMAGE = "image"  # a container engine answers
+    SETUP = "setup"  # a script runs once before the tasks of a spec
 
 
 LACKS: Final[Mapping[str, str]] = {
     Feature.FILES: "is of a version that brings no files: upgrade it",
     Feature.IMAGE: "has neither podman nor docker, or is of a version that runs no images",
+    Feature.SETUP: "runs no `setup`: upgrade it, or install flock (of util-linux) there",
 }
 SILENT: Final[Mapping[str, str]] = {
     "docker_silent": "has docker, but its daemon does not answer the agent's user",
@@ -39,6 +41,8 @@ def _needed_by(spec: TaskSpec) -> Iterable[str]:
         yield Feature.FILES
     if spec.image:
         yield Feature.IMAGE
+    if spec.setup:
+        yield Feature.SETUP
 
 
 def with_needs(spec: TaskSpec) -> TaskSpec:

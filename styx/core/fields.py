@@ -17,7 +17,8 @@ from styx.errors import FieldError
 
 MAX_ARGV_BYTES: Final = 128 << 10  # what Linux takes for one argument
 MAX_SCRIPT_BYTES: Final = 256 << 10
-MAX_ENV_BYTES: Final = 128 << 10  # the three together fit one frame to the agent
+MAX_SETUP_BYTES: Final = 96 << 10  # it is an argument, too, and longer as such
+MAX_ENV_BYTES: Final = 128 << 10  # all of them together fit one frame to the agent
 MAX_ARRAY_VALUE_BYTES: Final = 32 << 10
 MAX_LABELS: Final = 64
 MAX_LABEL_BYTES: Final = 256
@@ -33,7 +34,6 @@ _LABEL_KEY: Final = re.compile(r"[A-Za-z0-9._/-]{1,128}")
 
 # Promised by the contract, not yet built: what to do until then.
 LATER: Final = {
-    "setup": "put the preparation at the start of `run`",
     "secrets": "keep them in a file on the agent's machine",
     "outputs": "let the task copy them to where they are wanted",
     "provider": "label the agents and ask for the label with `labels`",
@@ -171,10 +171,18 @@ def command(value: object) -> tuple[str, ...]:
 
 
 def script(value: object) -> str:
+    return _source(value, MAX_SCRIPT_BYTES)
+
+
+def setup(value: object) -> str:
+    return _source(value, MAX_SETUP_BYTES)
+
+
+def _source(value: object, most: int) -> str:
     source = text(value)
     if not source.strip():
         raise Expected("a shell script")
-    _limit((source,), MAX_SCRIPT_BYTES)
+    _limit((source,), most)
     return source
 
 

@@ -59,6 +59,13 @@ class TaskForm(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     ] = ""
     args: Annotated[list[Word], _doc("Its arguments.", ["Hello"])] = []
     run: Annotated[str, _doc("A shell script, instead of `command`.", "make && ./train.sh")] = ""
+    setup: Annotated[
+        str,
+        _doc(
+            "A shell script that runs before it, once on an agent for all tasks of this kind.",
+            "pip install -r requirements.txt",
+        ),
+    ] = ""
     env: Annotated[dict[str, Word], _doc("Environment variables.", {"SEED": 7})] = {}
     resources: Annotated[ResourcesForm, _doc("What one node needs.")] = msgspec.field(
         default_factory=ResourcesForm

@@ -115,6 +115,7 @@ class TaskSpec(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     bundle: str = ""  # id of a `core.bundle`, which is what the work directory then holds
     image: str = ""  # of a container to run in; "" is the machine itself
     files: dict[str, str] = {}  # "/" or "~" → id of the bundle that is laid over it
+    setup: str = ""  # a script that runs first: on each agent once for all tasks of this spec
 
     @property
     def width(self) -> int:

@@ -26,6 +26,7 @@ class TaskFields(TypedDict, total=False):
     """`resources` holds what is not worth a word of its own, such as the labels of an agent."""
 
     name: str
+    setup: str
     env: Mapping[str, Word]
     cpus: float | str
     memory: float | str

@@ -182,6 +182,7 @@ class TaskView(msgspec.Struct):
 class TaskDetail(TaskView):
     env: dict[str, str] = {}
     workdir: str = ""
+    setup: str = ""
     bundle: str = ""
     files: dict[str, str] = {}  # "/" or "~" → bundle
     image: str = ""

@@ -100,19 +100,31 @@ async def test_it_is_a_task_like_any_other(
 ) -> None:
     work = tmp_path / "a, b"
     work.mkdir()
-    key, killed = a_key(), a_key()
+    key, killed, unready = a_key(), a_key(), a_key()
     script = 'printf "%s" "$ODD" > made; echo "$STYX_TASK_ID"; id -u >&2; exit 3'
     odd = "two\nlines 'and' \"quotes\" $HOME"
     connection[1].send(
-        assign(key, script=script, image=IMAGE, workdir=str(work), env={"ODD": odd}),
+        assign(
+            key,
+            script=script,
+            setup="echo ready > prepared",
+            image=IMAGE,
+            workdir=str(work),
+            env={"ODD": odd},
+        ),
         assign(killed, script="kill -9 $$", image=IMAGE),
+        assign(unready, "true", setup="exit 5", image=IMAGE),
     )
+    await connection[1].end(unready)
+    assert server.exit(unready).code == 5
+    assert b"setup failed with exit code 5" in server.output(unready, 2)
     await connection[1].end(key)
     await connection[1].end(killed)
     assert server.exit(key).code == 3, server.output(key, 2)
     assert server.output(key) == f"{key.task_id}\n".encode()
     assert server.output(key, 2) == f"{os.getuid()}\n".encode()
     assert (work / "made").read_text() == odd
+    assert (work / "prepared").read_text() == "ready\n"
     assert (work / "made").stat().st_uid == os.getuid()
     assert (server.exit(killed).code, server.exit(killed).reason) == (137, Reason.NONE)
     assert containers(found, key) == ""

@@ -46,3 +46,8 @@ def test_only_an_agent_that_can_is_given_it():
     assert not d.started
     new = d.join("new", capacity=msgspec.structs.replace(a_capacity(2), features=ALWAYS))
     assert [attempt.agent_id for attempt in d.world.attempts_of_task(task)] == [new]
+
+
+def test_a_setup_is_not_for_an_agent_that_would_leave_it_out():
+    assert wanted(setup="make").features == (Feature.SETUP,)
+    assert Feature.SETUP not in ALWAYS

@@ -98,7 +98,7 @@ def is_sky(text: str) -> bool:
 @pytest.mark.parametrize(
     "text",
     [
-        "run: x\nenvs: {A: 1}\n", "run: x\nsetup: y\n", "run: x\nfile_mounts: {}\n",
+        "run: x\nenvs: {A: 1}\n", "run: x\nfile_mounts: {}\n",
         "run: x\nservice: {}\n", "run: x\nresources: {use_spot: true}\n",
         "run: x\nresources: {infra: aws}\n", "run: x\nresources: {accelerators: [A, B]}\n",
         "run: x\nresources: {accelerators: {A:1, B:1}}\n", "run: x\nresources: {accelerators: A:0.5}\n",
@@ -112,6 +112,7 @@ def test_a_file_of_skypilot_is_known_by_its_words(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
+        "run: x\nsetup: y\n",
         "run: x\n", "run: x\nresources: {accelerators: 'A100:8', cpus: 4}\nnum_nodes: 2\n",
         "run: x\nworkdir: .\n", "run: x\nsetup: y\nenv: {}\n", "tasks: {a: {run: x, setup: y}}\n",
         "command: x\nresources: {infra: aws}\n", "run: x\nresources: {gpus: A100, region: x, arch: arm64}\n",
