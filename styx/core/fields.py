@@ -170,15 +170,7 @@ def command(value: object) -> tuple[str, ...]:
     return argv
 
 
-def script(value: object) -> str:
-    return _source(value, MAX_SCRIPT_BYTES)
-
-
-def setup(value: object) -> str:
-    return _source(value, MAX_SETUP_BYTES)
-
-
-def _source(value: object, most: int) -> str:
+def script(value: object, most: int = MAX_SCRIPT_BYTES) -> str:
     source = text(value)
     if not source.strip():
         raise Expected("a shell script")

@@ -346,7 +346,7 @@ TASK: Final = {
     "command": Field("command", fields.command),
     "args": Field("args", fields.words),
     "run": Field("script", fields.script),
-    "setup": Field("setup", fields.setup),
+    "setup": Field("setup", lambda value: fields.script(value, fields.MAX_SETUP_BYTES)),
     "env": Field("env", fields.env),
     "resources": Field("requirements", fields.requirements),
     "num_nodes": Field("num_nodes", fields.whole(1, MAX_NODES)),
