@@ -118,8 +118,8 @@ def test_a_file_of_skypilot_with_its_directory(site: Site, tmp_path: Path) -> No
     [
         ("files: {../x: a}", "2:9: files.../x", "lies in the work directory"),
         ("files: {x: nothing}", "2:9: files.x", "nothing: No such file"),
-        ("files: {x: 's3://a/b'}", "2:9: files.x", "only files of this machine"),
-        ("files: {x: 7}", "2:9: files.x", "expected `/` or `~`"),
+        ("files: {x: 'ftp://a/b'}", "2:9: files.x", "expected s3://bucket/key"),
+        ("files: {x: 7}", "2:9: files.x", "expected a bucket or web address"),
         ("workdir: nothing", "2:1: workdir", "nothing: No such file"),
         ("workdir: 7", "2:1: workdir", "expected text"),
         ("files: x", "2:1: files", "expected an object of destinations"),
