@@ -134,6 +134,8 @@ def _asking(url: str, ask: Callable[[], Any]) -> Any:
     except said.PreconditionError as error:
         raise Failed(Ended.REFUSED, f"{url} has changed while it was fetched") from error
     except said.BaseError as error:
+        if " 404 Not Found" in str(error):  # of a bucket that is listed
+            raise FileNotFoundError(url) from error
         if any(word in str(error) for word in _ASKED_FOR_CREDENTIALS):
             wanted = _SETTINGS[url.partition("://")[0]]
             cure = f"set {wanted}, in the agent's environment"

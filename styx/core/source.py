@@ -19,7 +19,7 @@ EXPECTED: Final = (
     "s3://bucket/key, gs://…, az://… (with a / at the end all below it), or https://host/file"
 )
 _MARK: Final = "#sha256="
-_BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9._-]{1,221}")
+_BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,221}")
 _MAX_BYTES: Final = 4_096
 
 

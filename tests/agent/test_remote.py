@@ -171,9 +171,10 @@ def test_only_what_is_public_or_allowed_is_asked(web: Web, tmp_path: Path) -> No
     web.pages["/f"] = b"x"
     for url in (f"{web.url}/f", f"https://localhost:{port}/f", "https://169.254.169.254/latest"):
         assert "`agent.allow_hosts`" in refused(url, to, Reach())
-    web.moved["/out"] = f"http://localhost:{port}/f"
-    named = Reach(["127.0.0.1"])
-    assert "http://localhost" in refused(f"{web.url}/out", to, named), "a redirect is judged, too"
+    web.moved["/out"] = f"{web.url}/f"
+    named = Reach(["localhost"])
+    by_name = f"http://localhost:{port}/out"
+    assert "http://127.0.0.1" in refused(by_name, to, named), "a redirect is judged, too"
     assert not web.ranges[1:]
 
 
