@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from bench import measure, peers, table
-from bench.rows import fleet, logs, resources, run, scale, submit
+from bench.rows import fleet, logs, resources, run, scale, soak, submit
 from bench.rows.size import QUICK, Size
 
 SECTIONS: Final[dict[str, Callable[[Size], Iterator[table.Row]]]] = {
@@ -35,7 +35,9 @@ SECTIONS: Final[dict[str, Callable[[Size], Iterator[table.Row]]]] = {
     "start": resources.starting,
     "logs": logs.logs,
     "cli": resources.command_line,
+    "soak": soak.soak,
 }
+BY_NAME: Final = {"soak"}  # takes longer than all others together
 # What a crash of the product, or of a peer, looks like from here: the row says so, and the run goes on.
 BROKEN: Final = (OSError, RuntimeError, http.client.HTTPException, subprocess.SubprocessError)
 
@@ -57,7 +59,7 @@ def main(arguments: list[str]) -> int:
     sections: list[table.Section] = []
     found = table.raw(machine, dataclasses.asdict(size), sections)
     for name, section in SECTIONS.items():
-        if given.sections and name not in given.sections:
+        if name not in (given.sections or SECTIONS.keys() - BY_NAME):
             continue
         sections.append(_measured(name, section, size))
         found = table.raw(machine, dataclasses.asdict(size), sections)

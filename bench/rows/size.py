@@ -16,6 +16,7 @@ class Size:
     idle: int = 1_000  # connected agents with nothing to do
     watch_s: int = 25  # of what is looked at for a while: five heartbeats
     log_mib: int = 200  # below what an agent keeps of one task: 256
+    soak_s: int = 1_800  # of work without a break; only where it is asked for by name
 
 
 QUICK = Size(
@@ -30,4 +31,5 @@ QUICK = Size(
     idle=100,
     watch_s=10,
     log_mib=32,
+    soak_s=30,
 )

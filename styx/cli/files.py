@@ -18,14 +18,18 @@ class Loaded(NamedTuple):
     sky: bool = False
 
 
-def load(path: str, *, env: Mapping[str, str], sky: bool = False) -> Loaded:
-    """`sky`: it is SkyPilot's, whatever it looks like. Raises: InvalidSpec, with line and column."""
+def load(path: str, *, env: Mapping[str, str], sky: bool = False, to_run: bool = True) -> Loaded:
+    """`sky`: it is SkyPilot's, whatever it looks like. Not `to_run`, what is still to be given is a warning.
+
+    Raises: InvalidSpec, with line and column.
+    """
     source = read.source(path)
     base = Path.cwd() if path == read.STDIN else Path(path).absolute().parent
     if sky or (read.is_yaml(source) and recognise.is_sky(read.documents(source))):
         found = _pipeline(source, env)
-        warnings = [f"{note.where}: {note.message}" for note in found.warnings]
-        return Loaded(found.job(), Path.cwd(), warnings, sky=True)  # as with SkyPilot
+        notes = found.warnings if to_run else [*found.needed, *found.warnings]
+        warnings = [f"{note.where}: {note.message}" for note in notes]
+        return Loaded(found.job(to_run=to_run), Path.cwd(), warnings, sky=True)  # as with SkyPilot
     document = read.only(read.documents(source), expected=read.EXPECTED, example=read.EXAMPLE)
     return Loaded(job.of(document, env=env), base)
 

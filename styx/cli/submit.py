@@ -55,7 +55,7 @@ def submit(
     A file holds one task, or a job with `tasks`; docs/task-files.md has every field. One with `schedule`
     creates or replaces the schedule of its name, which is printed with its next due times.
     """
-    loaded = files.load(file, env=dict(env), sky=sky)
+    loaded = files.load(file, env=dict(env), sky=sky, to_run=not planned)
     if loaded.sky:  # its scripts run otherwise than ours
         talk.say(f"{file} is read as a file of SkyPilot's")
     session.warn(loaded.warnings)

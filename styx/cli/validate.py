@@ -88,7 +88,7 @@ def schema() -> None:
 def judge(path: str, env: dict[str, str], *, sky: bool = False) -> Verdict:
     name = read.STDIN_NAME if path == read.STDIN else path
     try:
-        loaded = files.load(path, env=env, sky=sky)
+        loaded = files.load(path, env=env, sky=sky, to_run=False)
         parcels.check(loaded)
         spec = loaded.job.check()
     except InvalidSpec as error:

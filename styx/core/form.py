@@ -247,13 +247,11 @@ def _either_or(document: dict[str, object]) -> Iterable[FieldError]:
     if document.get("workdir") is not None and document.get("bundle") is not None:
         yield FieldError("bundle", "give either `workdir` or `bundle`, not both")
     laid = document.get("files")
-    if (
-        document.get("image") is not None
-        and isinstance(laid, dict)
-        and any(str(to).startswith("/") for to in cast("dict[object, object]", laid))
-    ):
+    if document.get("image") is not None and isinstance(laid, dict):
         message = "in a container only the work directory and the home are seen: put it below these"
-        yield FieldError("files./", message)
+        for to in map(str, cast("dict[object, object]", laid)):
+            if to.startswith("/"):
+                yield FieldError(f"files.{to}", message)
     if document.get("array") is not None and document.get("matrix") is not None:
         yield FieldError("matrix", "give either `array` or `matrix`, not both")
 

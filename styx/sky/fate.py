@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 class Kind(StrEnum):
     TAKEN = "taken"
     WARNED = "warned"  # the task runs, without this
+    NEEDED = "needed"  # whoever runs it has to give it
     REFUSED = "refused"  # the task would be another without it
 
 
@@ -23,6 +24,10 @@ def _warned(becomes: str) -> Fate:
     return Fate(Kind.WARNED, becomes)
 
 
+def _needed(becomes: str) -> Fate:
+    return Fate(Kind.NEEDED, becomes)
+
+
 def _refused(becomes: str) -> Fate:
     return Fate(Kind.REFUSED, becomes)
 
@@ -30,7 +35,7 @@ def _refused(becomes: str) -> Fate:
 _ANYWHERE: Final = _warned("it runs on any agent with enough room: `labels` of agents tell places")
 _MACHINE: Final = _warned("the machine is the agent's, as it is")
 _PRIVATE: Final = _warned("written by SkyPilot for itself, and left out")
-_SECRET: Final = _refused(
+_SECRET: Final = _needed(
     "Styx keeps no secrets yet: `--env {name}=…` gives it as a variable, stored and shown with the task"
 )
 
@@ -50,10 +55,12 @@ TASK: Final = {
         "`files`, which are sent along; buckets and URLs, which the agent copies"
     ),
     "volumes": _refused("no volumes are mounted: have the data on the agents' machines"),
-    "service": _refused(
-        "Styx runs no services: there would be no replicas, no probes and no load balancer"
+    "service": _warned(
+        "it runs once, as a task: there are no replicas, no probes and no load balancer"
     ),
-    "pool": _refused("Styx's agents are the pool: start one on each worker, and submit to them"),
+    "pool": _warned(
+        "it runs once, as a task: Styx's agents are the pool, so start one on each worker"
+    ),
     "config": _warned("Styx makes no pods and no machines, so it has no say in how"),
     "inputs": _warned("what moving data would cost is not weighed"),
     "outputs": _warned("what moving data would cost is not weighed"),
@@ -109,7 +116,7 @@ MANY_SOURCES: Final = _refused("several sources in one place: give each a place 
 UNKNOWN_STORE: Final = _refused(
     "only s3://, gs://, az:// and https:// are fetched: fetch it in `run`"
 )
-NO_VALUE: Final = _refused("has no value: `--env {name}=…` gives it one")
+NO_VALUE: Final = _needed("has no value: `--env {name}=…` gives it one")
 MACHINE_IMAGE: Final = _MACHINE
 GPU_MEMORY: Final = _refused("Styx knows the kinds of GPUs, not their memory: name a kind")
 HEADER: Final = {

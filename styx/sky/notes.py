@@ -15,18 +15,25 @@ class Note(NamedTuple):
 
 
 class Notes:
-    """`wrong` is no SkyPilot YAML; `refused` would make another task of it; `warned` is left out."""
+    """`wrong` is no SkyPilot YAML; `refused` would make another task of it; `needed` is to be given by whoever
+    runs it; `warned` is left out.
+    """
 
     def __init__(self, document: Document) -> None:
         self._document = document
         self._said: set[tuple[str, str]] = set()
         self.wrong: list[Note] = []
         self.refused: list[Note] = []
+        self.needed: list[Note] = []
         self.warned: list[Note] = []
 
     def befalls(self, path: str, fate: Fate, **words: str) -> None:
         """Said once of a field, in however many candidates it stands."""
-        kinds = {Kind.WARNED: self.warned, Kind.REFUSED: self.refused}
+        kinds = {
+            Kind.WARNED: self.warned,
+            Kind.NEEDED: self.needed,
+            Kind.REFUSED: self.refused,
+        }
         message = fate.becomes.format(**words) if words else fate.becomes
         self._add(kinds[fate.kind], self._note(path, message))
 

@@ -33,6 +33,10 @@ class Pipeline(NamedTuple):
         return [note for notes in self.notes for note in notes.warned]
 
     @property
+    def needed(self) -> list[Note]:
+        return [note for notes in self.notes for note in notes.needed]
+
+    @property
     def refused(self) -> list[Note]:
         return [note for notes in self.notes for note in notes.refused]
 
@@ -41,9 +45,9 @@ class Pipeline(NamedTuple):
         tasks = [made.fields | (made.later if later else {}) for made in self.tasks]
         return {"name": self.name or None, "tasks": tasks}
 
-    def job(self) -> Job:
-        """Raises: InvalidSpec, when it would not be what SkyPilot runs."""
-        raise_for(self.refused)
+    def job(self, *, to_run: bool = True) -> Job:
+        """`to_run`: with all that is needed for that. Raises: InvalidSpec, when it would not be what SkyPilot runs."""
+        raise_for(self.refused + (self.needed if to_run else []))
         return Job(self.body(), self._find)
 
     def _find(self, path: str) -> tuple[Document, str]:

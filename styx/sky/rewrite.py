@@ -37,7 +37,9 @@ def rewrite(pipeline: Pipeline, path: str) -> str:
         content = {"name": body["name"], "tasks": named} if body["name"] else {"tasks": named}
     head = [
         f"# From {PurePath(path).name}, by `styx import sky`.",
-        *_comment("Without this it is not the same task:", path, pipeline.refused),
+        *_comment(
+            "Without this it is not the same task:", path, [*pipeline.refused, *pipeline.needed]
+        ),
         *_comment("Left out:", path, pipeline.warnings),
     ]
     return "\n".join([*head, "", yaml_write.write(content)])

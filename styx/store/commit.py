@@ -80,20 +80,8 @@ async def _run(
 
 
 def _document(write: Write, values: Sequence[Any]) -> str:
-    return _encode(_documents(write, values)).decode()
-
-
-def _documents(write: Write, values: Sequence[Any]) -> list[dict[str, object]]:
-    """Absent is NULL, and half the server's work on a row is reading its document."""
-    document, skipped = write.table.document, () if write.new else write.table.fixed
-    return [
-        {
-            name: column
-            for name, column in document(value).items()
-            if column is not None and name not in skipped
-        }
-        for value in values
-    ]
+    document, new = write.table.document, write.new
+    return _encode([document(value, new) for value in values]).decode()
 
 
 def _batches(delta: Delta) -> Iterator[Batch]:
@@ -148,13 +136,14 @@ def _given(document: str, types: dict[str, str]) -> str:
 def _insert(table: rows.Table, document: str) -> str:
     return (
         f"INSERT INTO {table.name} ({table.names()}) "
-        f"SELECT {table.names('given')} FROM {_given(document, dict(table.types))} RETURNING 1"
+        f"SELECT {', '.join(map(table.given, table.types))}"
+        f" FROM {_given(document, dict(table.types))} RETURNING 1"
     )
 
 
 def _update(table: rows.Table, document: str) -> str:
     types = {name: kind for name, kind in table.types.items() if name not in table.fixed}
-    sets = ", ".join(f"{name} = given.{name}" for name in types if name not in table.key)
+    sets = ", ".join(f"{name} = {table.given(name)}" for name in types if name not in table.key)
     same = " AND ".join(f"old.{name} = given.{name}" for name in table.key)
     return (
         f"UPDATE {table.name} AS old SET {sets} FROM {_given(document, types)} "
@@ -169,7 +158,7 @@ def _filled() -> str:
         "id": f"(left(given.id::text, {HEAD}) || lpad(to_hex({last} + i), 12, '0'))::uuid",
         "array_index": "given.array_index + i",
     }
-    columns = ", ".join(made.get(name, f"given.{name}") for name in rows.TASKS.types)
+    columns = ", ".join(made.get(name) or rows.TASKS.given(name) for name in rows.TASKS.types)
     return (
         f"WITH fence AS MATERIALIZED ({_FENCE}), filled AS (INSERT INTO tasks ({rows.TASKS.names()})"
         f" SELECT {columns} FROM {_given('$2', dict(rows.TASKS.types))},"

@@ -1,7 +1,7 @@
 """Row ⇄ core struct: what each column holds of which value, and back."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -23,13 +23,24 @@ LIVE_ATTEMPTS: Final = "state IN ('assigned', 'accepted', 'running')"
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Table:
-    """`fixed` columns never change after the insert; `document` holds a value's columns by name."""
+    """`fixed` columns never change after the insert. `document` holds by name those columns of a value, and of
+    one that is not new without the fixed, that are not NULL and not as usual: half the server's work on a
+    row is reading its document.
+    """
 
     name: str
     key: tuple[str, ...]
     fixed: tuple[str, ...]
     types: Mapping[str, str]
-    document: Callable[[Any], dict[str, object]]
+    document: Callable[[Any, bool], dict[str, object]]
+    usual: Mapping[str, str] = field(
+        default_factory=dict[str, str]
+    )  # of columns that are never NULL, in SQL
+
+    def given(self, name: str) -> str:
+        """A column of a document that is read as `given`."""
+        usual = self.usual.get(name)
+        return f"given.{name}" if usual is None else f"coalesce(given.{name}, {usual})"
 
     def names(self, alias: str = "") -> str:
         prefix = f"{alias}." if alias else ""
@@ -84,47 +95,81 @@ def _new_spec(new: NewSpec) -> dict[str, object]:
     }
 
 
-def _task(task: Task) -> dict[str, object]:
-    return {
-        "id": task.id,
-        "job_id": task.job_id,
-        "spec_id": task.spec_id,
-        "created_at": task.created_at,
-        "array_index": task.array_index,
-        "state": task.state,
-        "reason": task.reason,
-        "attempt": task.attempt,
-        "user_failures": task.user_failures,
-        "infra_failures": task.infra_failures,
-        "deaths": task.deaths,
-        "not_before": task.not_before,
-        "ready_at": task.ready_at,
-        "cancel_at": task.cancel_at,
-        "finished_at": task.finished_at,
-        "version": task.version,
-        "taken_from": task.taken_from,
-    }
+def _task(task: Task, new: bool) -> dict[str, object]:
+    """The hottest two, so they are written out: what has its usual value is left out."""
+    row: dict[str, object] = {"id": task.id, "state": task.state, "version": task.version}
+    if new:
+        row |= {"job_id": task.job_id, "spec_id": task.spec_id, "created_at": task.created_at}
+        if task.array_index is not None:
+            row["array_index"] = task.array_index
+        if task.taken_from is not None:
+            row["taken_from"] = task.taken_from
+    if task.ready_at is not None:
+        row["ready_at"] = task.ready_at
+    if task.attempt:
+        row["attempt"] = task.attempt
+    if task.reason:
+        row["reason"] = task.reason
+    if task.user_failures:
+        row["user_failures"] = task.user_failures
+    if task.infra_failures:
+        row["infra_failures"] = task.infra_failures
+    if task.deaths:
+        row["deaths"] = task.deaths
+    if task.not_before is not None:
+        row["not_before"] = task.not_before
+    if task.cancel_at is not None:
+        row["cancel_at"] = task.cancel_at
+    if task.finished_at is not None:
+        row["finished_at"] = task.finished_at
+    return row
 
 
-def _attempt(attempt: Attempt) -> dict[str, object]:
-    return {
-        "task_id": attempt.task_id,
-        "n": attempt.n,
-        "rank": attempt.rank,
-        "agent_id": attempt.agent_id,
+def _attempt(attempt: Attempt, new: bool) -> dict[str, object]:
+    key = attempt.key
+    row: dict[str, object] = {
+        "task_id": key.task_id,
+        "n": key.n,
+        "rank": key.rank,
         "state": attempt.state,
-        "reason": attempt.reason,
-        "assigned_at": attempt.assigned_at,
-        "accepted_at": attempt.accepted_at,
-        "started_at": attempt.started_at,
-        "ended_at": attempt.ended_at,
-        "stop_reason": attempt.stop_reason,
-        "stop_at": attempt.stop_at,
-        "stop_grace_s": attempt.stop_grace_s,
-        "exit": None if attempt.exit is None else _carried(attempt.exit),
-        "logs_complete": attempt.logs_complete,
         "version": attempt.version,
     }
+    if new:
+        row |= {"agent_id": attempt.agent_id, "assigned_at": attempt.assigned_at}
+    if attempt.reason:
+        row["reason"] = attempt.reason
+    if attempt.accepted_at is not None:
+        row["accepted_at"] = attempt.accepted_at
+    if attempt.started_at is not None:
+        row["started_at"] = attempt.started_at
+    if attempt.ended_at is not None:
+        row["ended_at"] = attempt.ended_at
+    if attempt.stop_reason:
+        row["stop_reason"] = attempt.stop_reason
+    if attempt.stop_at is not None:
+        row["stop_at"] = attempt.stop_at
+    if attempt.stop_grace_s:
+        row["stop_grace_s"] = attempt.stop_grace_s
+    if attempt.exit is not None:
+        row["exit"] = _carried(attempt.exit)
+    if attempt.logs_complete:
+        row["logs_complete"] = True
+    return row
+
+
+def _present(
+    whole: Callable[[Any], dict[str, object]], fixed: Collection[str] = ()
+) -> Callable[[Any, bool], dict[str, object]]:
+    """Of all columns those with a value, and of a row that is not new those that may change."""
+
+    def present(value: Any, new: bool) -> dict[str, object]:
+        return {
+            name: column
+            for name, column in whole(value).items()
+            if column is not None and (new or name not in fixed)
+        }
+
+    return present
 
 
 def _agent(agent: Agent) -> dict[str, object]:
@@ -138,20 +183,21 @@ def _carried(value: object) -> str:
     return _encode(value).decode()
 
 
+_FIXED_OF_JOBS: Final = (
+    *("name", "project", "created_at", "idem_key", "body_sha256", "on_failure", "labels"),
+    *("total", "traceparent", "notify", "untold"),
+)
 JOBS: Final = Table(
     "jobs",
     ("id",),
-    (
-        *("name", "project", "created_at", "idem_key", "body_sha256", "on_failure", "labels"),
-        *("total", "traceparent", "notify", "untold"),
-    ),
+    _FIXED_OF_JOBS,
     _types(
         "id uuid, name text, project text, created_at timestamptz, idem_key text, body_sha256 text,"
         "on_failure text, labels jsonb, total integer, state text, cancel_reason text,"
         "cancel_force boolean, finished_at timestamptz, version integer, traceparent text,"
         "notify text, untold boolean"
     ),
-    _job,
+    _present(_job, _FIXED_OF_JOBS),
 )
 SPECS: Final = Table(
     "specs",
@@ -161,7 +207,7 @@ SPECS: Final = Table(
         "id uuid, job_id uuid, name text, labels jsonb, needs uuid[], needs_on text[], body text,"
         "cache_key text"
     ),
-    _new_spec,
+    _present(_new_spec),
 )
 TASKS: Final = Table(
     "tasks",
@@ -174,6 +220,13 @@ TASKS: Final = Table(
         "finished_at timestamptz, version integer, taken_from uuid"
     ),
     _task,
+    {
+        "reason": "''",
+        "attempt": "0",
+        "user_failures": "0",
+        "infra_failures": "0",
+        "deaths": "0",
+    },
 )
 ATTEMPTS: Final = Table(
     "attempts",
@@ -186,6 +239,7 @@ ATTEMPTS: Final = Table(
         "exit text, logs_complete boolean, version integer"
     ),
     _attempt,
+    {"reason": "''", "stop_reason": "''", "stop_grace_s": "0", "logs_complete": "false"},
 )
 AGENTS: Final = Table(
     "agents",
@@ -197,7 +251,7 @@ AGENTS: Final = Table(
         "rejects integer, rejects_since timestamptz, preempt_at timestamptz,"
         "joined_at timestamptz, changed_at timestamptz, version integer"
     ),
-    _agent,
+    _present(_agent),
 )
 
 _labels: Final = msgspec.json.Decoder(dict[str, str]).decode

@@ -136,3 +136,19 @@ def test_what_cannot_be_sent_is_told_with_its_place(
         assert done.returncode == 2
         assert f"{tmp_path}/job.yaml:{place}: " in said
         assert message in said
+
+
+def test_files_from_afar_are_there_when_the_task_starts(site: Site, tmp_path: Path) -> None:
+    """The server itself stands in for the web."""
+    server = f"http://127.0.0.1:{site.port}"
+    url = f"{server}/schema/openapi.json"
+    (tmp_path / "far.yaml").write_text(
+        f"name: far\nrun: head -c 1 page; head -c 1 data/openapi.json\nfiles: {{page: '{url}', data/: '{url}'}}\n"
+        f"resources: {{cpus: 0.1}}\n"
+    )
+    done = site.cli("run", str(tmp_path / "far.yaml"))
+    assert (done.stdout, done.returncode) == (b"far | {{\n", 0)
+    (tmp_path / "none.yaml").write_text(f"run: 'true'\nfiles: {{page: '{server}/none'}}\n")
+    done = site.cli("run", str(tmp_path / "none.yaml"))
+    assert done.returncode != 0
+    assert b"/none answers 404" in done.stderr

@@ -65,9 +65,13 @@ def test_as_data(folder: Path) -> None:
 
 def test_a_file_of_skypilot_is_known_or_named_so(folder: Path) -> None:
     (folder / "sky.yaml").write_text("run: x\nenvs: {A: null}\nresources: {use_spot: true}\n")
-    refused = styx("validate", "sky.yaml")
-    assert refused.return_value == 2
-    assert refused.stdout.startswith("sky.yaml:2:8: envs.A: error: has no value: `--env A=…`")
+    needed = styx("validate", "sky.yaml")
+    assert needed.return_value == 0
+    assert needed.stdout.startswith(
+        "sky.yaml:2:8: envs.A: has no value: `--env A=…` gives it one (warning)"
+    )
+    refused = styx("submit", "sky.yaml")
+    assert str(refused.exception) == "sky.yaml:2:8: envs.A: has no value: `--env A=…` gives it one"
     warned = styx("validate", "-e", "A=1", "sky.yaml").stdout.splitlines()
     assert warned[0].startswith("sky.yaml:3:13: resources.use_spot: nothing is rented")
     assert warned[1] == "sky.yaml (SkyPilot's): warned: job task, 1 task"

@@ -211,13 +211,6 @@ def test_what_is_switched_off_needs_no_warning() -> None:
         ("file_mounts: {/a: {name: n, store: S3, mode: MOUNT}}", "2:15: file_mounts./a"),
         ("file_mounts: {/a: {source: [./x, ./y]}}", "2:15: file_mounts./a"),
         ("volumes: {/a: v}", "2:1: volumes"),
-        ("service: {readiness_probe: /health, replicas: 2}", "2:1: service"),
-        ("pool: {workers: 3}", "2:1: pool"),
-        ("secrets: {A: x}", "2:11: secrets.A"),
-        ("secrets: {A: null}", "2:11: secrets.A"),
-        ("secrets: ['secrets:A']", "2:11: secrets[0]"),
-        ("managed_secrets: [{A: {mount_path: /x}}]", "2:19: managed_secrets[0]"),
-        ("envs: {A: null}", "2:8: envs.A"),
         ("resources: {accelerators: 80GB+}", "2:13: resources.accelerators"),
         ("resources: {accelerators: 'nvidia:80GB:2'}", "2:13: resources.accelerators"),
         ("resources: {volumes: [{path: /x, disk_size: 10}]}", "2:13: resources.volumes"),
@@ -225,6 +218,33 @@ def test_what_is_switched_off_needs_no_warning() -> None:
 )
 def test_what_would_change_the_meaning_is_refused(text: str, where: str) -> None:
     assert refused(text) == [where]
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("secrets: {A: x}", "2:11: secrets.A"),
+        ("secrets: {A: null}", "2:11: secrets.A"),
+        ("secrets: ['secrets:A']", "2:11: secrets[0]"),
+        ("managed_secrets: [{A: {mount_path: /x}}]", "2:19: managed_secrets[0]"),
+        ("envs: {A: null}", "2:8: envs.A"),
+    ],
+)
+def test_what_is_still_to_be_given_refuses_to_run_and_nothing_else(text: str, where: str) -> None:
+    found = read(f"run: x\n{text}")
+    assert [note.where for note in found.needed] == [f"sky.yaml:{where}"]
+    assert "`--env A=…`" in found.needed[0].message
+    with pytest.raises(InvalidSpec, match="--env A="):
+        found.job()
+    found.job(to_run=False).check()
+    assert not read(f"run: x\n{text}", A="1").needed
+
+
+def test_a_service_and_a_pool_run_once() -> None:
+    assert warned("service: {readiness_probe: /health, replicas: 2}") == [
+        "2:1: service: it runs once, as a task: there are no replicas, no probes and no load balancer"
+    ]
+    assert "start one on each worker" in warned("pool: {workers: 3}")[0]
 
 
 def test_every_refusal_is_told_at_once() -> None:
@@ -262,11 +282,6 @@ def test_the_image_of_a_container_is_taken(image: str) -> None:
 
 def test_a_secret_that_is_given_openly_is_a_variable() -> None:
     assert task("run: x\nsecrets: {A: null}\n", A="1")["env"] == {"A": "1"}
-
-
-def test_what_refuses_says_what_to_do() -> None:
-    found = read("run: x\nsecrets: {TOKEN: null}\n")
-    assert "`--env TOKEN=…`" in found.refused[0].message
 
 
 def test_variables_stand_in_for_themselves_where_skypilot_expands_them() -> None:

@@ -186,7 +186,7 @@ async def test_a_turn_is_one_round_trip_and_by_index(database: Database):
         statement = commit._statement(tuple(write for write, _ in batches), audited=False)
         values: list[object] = [database.term]
         for write, rows in batches:
-            values += [commit._encode(commit._documents(write, rows)).decode(), len(rows)]
+            values += [commit._document(write, rows), len(rows)]
         plan = await connection.fetch(f"EXPLAIN (ANALYZE) {statement}", *values)
     text = "\n".join(row[0] for row in plan)
     for table in ("jobs", "tasks", "attempts", "agents"):
