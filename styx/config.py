@@ -68,6 +68,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     spool_bytes_per_attempt: Count = 256 << 20
     files_bytes: Count = 4 << 30
     files_kept_s: Seconds = 3_600.0
+    allow_hosts: tuple[str, ...] = ()  # whence files are fetched, beside the public internet
 
 
 class Logs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -131,6 +131,7 @@ RULES: Final = {
             "sdk/call.py": "the module is the one that it is told to import",
             "__main__.py": "`styx version` answers before anything heavy is imported",
             "cli/main.py": "the table of sub-commands: each is imported when it is called",
+            "agent/remote.py": "the library of buckets is an extra, imported when one is asked",
             "app.py": "what takes long to import is imported while the database starts",
             "site.py": "the exporter of spans is an extra, imported when an endpoint is configured",
         },

@@ -20,13 +20,20 @@ class Courier:
     """Fetches by a process of its own. `url` answers where the server is that leads."""
 
     def __init__(
-        self, home: str, env: dict[str, str], url: Callable[[], str], token: str, cache_bytes: int
+        self,
+        home: str,
+        env: dict[str, str],
+        url: Callable[[], str],
+        token: str,
+        cache_bytes: int,
+        allow_hosts: tuple[str, ...] = (),
     ) -> None:
         self._home = home
         self._env = env | {"PYTHONPATH": str(Path(styx.__file__).parents[1]), "PYTHONUTF8": "1"}
         self._url = url
         self._token = token
         self._cache_bytes = cache_bytes
+        self._allow_hosts = allow_hosts
 
     async def fetch(self, target: Target) -> Outcome:
         """Cancelled, it leaves nothing behind but blobs on the shelf."""
@@ -40,6 +47,7 @@ class Courier:
             home=self._home,
             target=target,
             cache_bytes=self._cache_bytes,
+            allow_hosts=self._allow_hosts,
         )
         try:
             process = await asyncio.create_subprocess_exec(

@@ -1,32 +1,59 @@
 """What is asked of who fetches files, what they answer, and where the files of a job are."""
 
+import errno
+import hashlib
+from collections.abc import Mapping
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 import msgspec
 
+from styx.core import source
+
 JOBS: Final = "jobs"  # of an agent's state directory: one for each job, which its tasks share
 NEW: Final = ".new-"  # a directory that is being filled; without its process it is garbage
+NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 GONE: Final = ".gone-"  # one that is being removed
 LAID: Final = ".laid-"  # says that a bundle was laid over what is there
 
 
 class Target(NamedTuple):
-    """What is wanted where: a bundle as a directory of a job, and others over what is there."""
+    """What is wanted where: a bundle as a directory of a job, and others over what is there. A source from afar
+    goes into that directory, too, unless its destination is elsewhere.
+    """
 
     job: str
     bundle: str = ""
-    over: tuple[tuple[str, str], ...] = ()  # "/" or "~", and the bundle
+    over: tuple[tuple[str, str], ...] = ()  # "/" or "~", and the bundle; or any, and a source
 
     def marks(self, home: str) -> list[str]:
         """Paths that are there once all of it is."""
-        laid = [f"{home}/{JOBS}/{self.job}/{LAID}{bundle[:32]}" for _, bundle in self.over]
-        return [*laid, room(home, self.job, self.bundle)] if self.bundle else laid
+        inside = self.inside
+        laid = [self.mark(home, to, what) for to, what in self.over if to not in inside]
+        path = room(home, self.job, self.bundle, inside)
+        return [*laid, path] if path else laid
+
+    def mark(self, home: str, to: str, what: str) -> str:
+        """Says that this was laid there."""
+        name = _digest(to, what) if source.is_source(what) else what
+        return f"{home}/{JOBS}/{self.job}/{LAID}{name[:32]}"
+
+    @property
+    def inside(self) -> dict[str, str]:
+        return source.inside(dict(self.over))
 
 
-def room(home: str, job: str, bundle: str) -> str:
-    """The directory of a bundle that the tasks of a job share."""
-    return f"{home}/{JOBS}/{job}/{bundle[:32]}"
+def room(home: str, job: str, bundle: str, inside: Mapping[str, str] = MappingProxyType({})) -> str:
+    """The directory of a bundle, and of what from afar is `inside`, that the tasks of a job share; "" of none."""
+    if not bundle and not inside:
+        return ""
+    name = _digest(bundle, *(word for item in sorted(inside.items()) for word in item))
+    return f"{home}/{JOBS}/{job}/{(name if inside else bundle)[:32]}"
+
+
+def _digest(*words: str) -> str:
+    return hashlib.sha256("\0".join(words).encode()).hexdigest()
 
 
 class Ended(StrEnum):
@@ -41,6 +68,12 @@ class Outcome(msgspec.Struct, frozen=True):
     detail: str = ""
 
 
+class Failed(Exception):
+    def __init__(self, ended: Ended, detail: str) -> None:
+        super().__init__(detail)
+        self.outcome = Outcome(ended, detail)
+
+
 class Request(msgspec.Struct, frozen=True):
     """Where the server is, what proves who asks, and what is wanted."""
 
@@ -52,3 +85,4 @@ class Request(msgspec.Struct, frozen=True):
     home: str
     target: Target
     cache_bytes: int
+    allow_hosts: tuple[str, ...] = ()  # beside the public internet's

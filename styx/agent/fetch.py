@@ -1,11 +1,10 @@
-"""Bring bundles to where the tasks of a job want them: `python -m styx.agent.fetch`, its `Request` a line on
+"""Bring bundles, and what is from afar, to where the tasks of a job want them: `python -m styx.agent.fetch`, its `Request` a line on
 stdin, its `Outcome` a line on stdout.
 
 A process of its own, so that however long it takes nothing else of the agent waits for it. It ends when its
 standard input does, which is when the agent wants it no more, or has died.
 """
 
-import errno
 import http.client
 import os
 import secrets
@@ -13,30 +12,24 @@ import shutil
 import ssl
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from styx.agent import errand, shelf
-from styx.agent.errand import Ended, Outcome, Request
+from styx.agent import errand, remote, shelf
+from styx.agent.errand import Ended, Failed, Outcome, Request
 from styx.agent.shelf import Blobs
+from styx.agent.stream import DISK_RESERVE_BYTES
 from styx.agent.tree import Tree
-from styx.core import bundle
+from styx.core import bundle, source
 from styx.core.bundle import Directory, File, Link, Manifest
 from styx.errors import InvalidSpec
+from styx.kit.reach import Reach
 
 TIMEOUT_S: Final = 60.0  # of a server that says nothing
-DISK_RESERVE_BYTES: Final = 64 << 20
 TRIES: Final = 3  # of blobs that have gone from the shelf, or never came
-_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 _GONE: Final = frozenset({401, 403, 404, 422})  # asking again will not change it
-
-
-class Failed(Exception):
-    def __init__(self, ended: Ended, detail: str) -> None:
-        super().__init__(detail)
-        self.outcome = Outcome(ended, detail)
 
 
 class Answer(NamedTuple):
@@ -95,10 +88,18 @@ def fetch(request: Request) -> Outcome:
         blobs = Blobs(request.home, request.cache_bytes)
         job = f"{request.home}/{errand.JOBS}/{request.target.job}"
         os.makedirs(job, mode=0o700, exist_ok=True)
-        if id_ := request.target.bundle:
-            _make(server, blobs, id_, errand.room(request.home, request.target.job, id_))
-        for place, id_ in request.target.over:
-            _lay(server, blobs, id_, os.path.expanduser(place), f"{job}/{errand.LAID}{id_[:32]}")
+        reach = Reach(request.allow_hosts)
+        target, inside = request.target, request.target.inside
+        if room := errand.room(request.home, target.job, target.bundle, inside):
+            _make(server, blobs, target.bundle, room, inside, reach)
+        for place, what in target.over:
+            if place in inside:
+                continue
+            path, mark = os.path.expanduser(place), target.mark(request.home, place, what)
+            if source.is_source(what):
+                _lay_from_afar(what, path, mark, reach)
+            else:
+                _lay(server, blobs, what, path, mark)
         blobs.trim()
     except Failed as failed:
         return failed.outcome
@@ -111,16 +112,23 @@ def fetch(request: Request) -> Outcome:
     return Outcome(Ended.DONE)
 
 
-def _make(server: Server, blobs: Blobs, id_: str, path: str) -> None:
-    """A bundle as a directory, which is there whole or not at all."""
+def _make(
+    server: Server, blobs: Blobs, id_: str, path: str, inside: Mapping[str, str], reach: Reach
+) -> None:
+    """A bundle, and over it what is from afar, as a directory: it is there whole or not at all."""
     if os.path.isdir(path):
         return
     new = f"{os.path.dirname(path)}/{errand.NEW}{secrets.token_hex(8)}"
     try:
-        manifest = _manifest(server, id_)
-        _check_room(os.path.dirname(path), blobs, manifest)
-        _bring(server, blobs, manifest.blobs())
-        _unpack(new, manifest, _reading(server, blobs))
+        if id_:
+            manifest = _manifest(server, id_)
+            _check_room(os.path.dirname(path), blobs, manifest)
+            _bring(server, blobs, manifest.blobs())
+            _unpack(new, manifest, _reading(server, blobs))
+        else:
+            os.mkdir(new, 0o700)
+        for to, what in sorted(inside.items()):
+            remote.get(what, f"{new}/{to}", reach)
         _put(new, path)
     finally:
         shutil.rmtree(new, ignore_errors=True)
@@ -142,9 +150,20 @@ def _lay(server: Server, blobs: Blobs, id_: str, top: str, mark: str) -> None:
         try:
             _lay_one(entry, path, read)
         except OSError as error:
-            ended = Ended.FULL if error.errno in _FULL else Ended.REFUSED
+            ended = Ended.FULL if error.errno in errand.NO_ROOM else Ended.REFUSED
             raise Failed(ended, f"{path} cannot be written: {error.strerror}") from error
+    _done(mark)
+
+
+def _done(mark: str) -> None:
     os.close(os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+
+def _lay_from_afar(what: str, path: str, mark: str, reach: Reach) -> None:
+    """As a bundle is laid."""
+    if not os.path.exists(mark):
+        remote.get(what, path, reach)
+        _done(mark)
 
 
 def _lay_one(entry: bundle.Entry, path: str, read: Callable[[str, int], bytes]) -> None:

@@ -84,7 +84,9 @@ class Link:
             on_snapshot=self._snapshot,
         )
         self._files = Files(
-            Courier(directory, env, self._server_url, token, config.files_bytes),
+            Courier(
+                directory, env, self._server_url, token, config.files_bytes, config.allow_hosts
+            ),
             Rooms(directory),
             self._executor.send,
             self._executor.flush,

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from styx.agent import engine, errand, home, prepare, proc
+from styx.core import source
 from styx.core.spec import Delivery, TaskSpec
 from styx.wire import agent as wire
 
@@ -53,8 +54,8 @@ def start(
         order["script"] = script
     if spec.bundle or spec.files:
         order |= {"job": assign.job_id, "bundle": spec.bundle, "files": spec.files}
-    if spec.bundle:
-        order["cwd"] = errand.room(directory, assign.job_id, spec.bundle)
+    if room := errand.room(directory, assign.job_id, spec.bundle, source.inside(spec.files)):
+        order["cwd"] = room
     return order
 
 
@@ -71,7 +72,7 @@ def contained(
             argv += ["-c", spec.script]
     if spec.setup:
         argv = prepare.each_time(argv, spec.setup)
-    seen_home = os.path.expanduser("~") if "~" in spec.files else ""
+    seen_home = os.path.expanduser("~") if any(to.startswith("~") for to in spec.files) else ""
     if start["gpus"]:  # numbered anew in there
         env[GPU_VARIABLE] = ",".join(map(str, range(len(start["gpus"]))))
     wanted = engine.Wanted(

@@ -1,6 +1,7 @@
 """What this machine has, and how busy it is."""
 
 import asyncio
+import importlib.util
 import os
 import platform
 import shutil
@@ -50,7 +51,12 @@ async def machine(config: AgentConfig, directory: str) -> Machine:
 
 def features() -> tuple[str, ...]:
     """What this agent can do, with the programs that are here."""
-    return (*feature.ALWAYS, feature.Feature.SETUP) if shutil.which("flock") else feature.ALWAYS
+    found: list[feature.Feature] = [*feature.ALWAYS]
+    if shutil.which("flock"):
+        found.append(feature.Feature.SETUP)
+    if importlib.util.find_spec("obstore"):
+        found.append(feature.Feature.STORAGE)
+    return tuple(found)
 
 
 def disk_share_bytes(directory: str) -> int:

@@ -10,6 +10,7 @@ from styx.cli import commands, main, talk
 from styx.core import fields
 from styx.errors import FieldError, InvalidSpec
 from styx.sdk.client import Styx
+from styx.sdk.fields import has_directory
 
 if TYPE_CHECKING:  # `run` of a command reads no file
     from styx.cli.files import Loaded
@@ -53,7 +54,7 @@ def stand_here(loaded: "Loaded") -> None:
     say where.
     """
     for _, task in _tasks(loaded.job.body):
-        if task.get("workdir") is None and task.get("bundle") is None:
+        if task.get("workdir") is None and not has_directory(task):
             task["workdir"] = str(Path.cwd())
 
 
@@ -103,10 +104,7 @@ def _wishes(task: Mapping[str, Any], base: Path) -> dict[str, list[Wish]]:
         if not isinstance(to, str) or not isinstance(source, str) or to in fields.PLACES:
             continue
         if "://" in source:
-            wrong = FieldError(
-                f"files.{to}", "only files of this machine are sent: fetch it in `run`"
-            )
-            raise InvalidSpec(wrong.message, wrong)
+            continue  # the agent fetches it
         path = _local(base, source)
         full = f"{to}{path.name}" if to.endswith("/") and path.is_file() else to
         if isinstance(workdir, str) and not fields.is_of_agent(full):

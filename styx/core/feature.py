@@ -10,25 +10,30 @@ from typing import Final
 
 import msgspec
 
+from styx.core import source
 from styx.core.spec import TaskSpec
 
 
 class Feature(StrEnum):
     FILES = "files"  # bundles are laid out before the task starts
     IMAGE = "image"  # a container engine answers
+    SOURCES = "sources"  # files of web addresses are fetched
+    STORAGE = "storage"  # those of buckets, too
     SETUP = "setup"  # a script runs once before the tasks of a spec
 
 
 LACKS: Final[Mapping[str, str]] = {
     Feature.FILES: "is of a version that brings no files: upgrade it",
     Feature.IMAGE: "has neither podman nor docker, or is of a version that runs no images",
+    Feature.SOURCES: "is of a version that fetches no files from afar: upgrade it",
+    Feature.STORAGE: "cannot fetch from buckets: pip install 'styx[storage]' there",
     Feature.SETUP: "runs no `setup`: upgrade it, or install flock (of util-linux) there",
 }
 SILENT: Final[Mapping[str, str]] = {
     "docker_silent": "has docker, but its daemon does not answer the agent's user",
     "podman_silent": "has podman, but `podman info` fails for the agent's user",
 }
-ALWAYS: Final = (Feature.FILES,)  # of every agent of this version
+ALWAYS: Final = (Feature.FILES, Feature.SOURCES)  # of every agent of this version
 
 
 def needed_by(spec: TaskSpec) -> tuple[str, ...]:
@@ -41,6 +46,10 @@ def _needed_by(spec: TaskSpec) -> Iterable[str]:
         yield Feature.FILES
     if spec.image:
         yield Feature.IMAGE
+    if any(map(source.is_source, spec.files.values())):
+        yield Feature.SOURCES
+    if any(map(source.is_bucket, spec.files.values())):
+        yield Feature.STORAGE
     if spec.setup:
         yield Feature.SETUP
 

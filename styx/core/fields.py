@@ -80,7 +80,7 @@ def read(document: object, fields: Mapping[str, Field], errors: list[FieldError]
     for key, value in cast("dict[str, object]", document).items():
         field = fields.get(key)
         if field is None:
-            errors.append(FieldError(_short(key), _unknown(key, fields)))
+            errors.append(FieldError(short(key), _unknown(key, fields)))
         elif value is not None:
             try:
                 values[field.keep] = field.read(value)
@@ -178,6 +178,10 @@ def script(value: object, most: int = MAX_SCRIPT_BYTES) -> str:
     return source
 
 
+def setup(value: object) -> str:
+    return script(value, MAX_SETUP_BYTES)
+
+
 def directory(value: object) -> str:
     path = text(value)
     if not is_of_agent(path) or size_of(path) > MAX_PATH_BYTES:
@@ -200,22 +204,6 @@ def bundle_id(value: object) -> str:
     if not isinstance(value, str) or not bundle.is_id(value):
         raise Expected("the id of a bundle: 64 hexadecimal digits")
     return value
-
-
-def files(value: object) -> dict[str, str]:
-    """As the server takes them: who submits has sent what a file names."""
-    if not isinstance(value, dict):
-        raise Expected("an object of destinations")
-    errors: list[FieldError] = []
-    for place, id_ in cast("dict[object, object]", value).items():
-        if place not in PLACES or not isinstance(id_, str) or not bundle.is_id(id_):
-            message = (
-                "expected `/` or `~` with a bundle's id: `styx submit` sends what a file names"
-            )
-            errors.append(FieldError(_short(place), message))
-    if errors:
-        raise Wrong(errors)
-    return cast("dict[str, str]", value)
 
 
 def boolean(value: object) -> bool:
@@ -350,7 +338,7 @@ def _mapping(
     errors: list[FieldError] = []
     for key, item in cast("dict[object, object]", value).items():
         if not isinstance(key, str) or not key_rule.fullmatch(key):
-            errors.append(FieldError(_short(key), f"expected {key_expected}"))
+            errors.append(FieldError(short(key), f"expected {key_expected}"))
             continue
         try:
             read_items[key] = reader(item)
@@ -376,7 +364,7 @@ def _unknown(key: object, fields: Mapping[str, Field]) -> str:
     return "no such key" + did_you_mean(key, fields)
 
 
-def _short(key: object) -> str:
+def short(key: object) -> str:
     return key[:128] if isinstance(key, str) else show(key)
 
 

@@ -9,7 +9,7 @@ import graphlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, cast
 
-from styx.core import cache, cron, feature, fields, hook, matrix, schedule, units
+from styx.core import cache, cron, feature, fields, hook, matrix, schedule, source, units
 from styx.core.fields import Field, Wrong
 from styx.core.schedule import Schedule
 from styx.core.spec import (
@@ -208,6 +208,10 @@ def _task(document: object, known: Mapping[str, Field] | None = None) -> dict[st
         errors += _either_or(cast("dict[str, object]", document))
     if errors:
         raise Wrong(errors)
+    if (workdir := given.get("workdir")) and "files" in given:
+        inside = source.inside(given["files"])
+        placed = {f"{workdir}/{to}": what for to, what in inside.items()}
+        given["files"] = {to: w for to, w in given["files"].items() if to not in inside} | placed
     if command:
         given["argv"] = command + args
     if array := given.pop("array", None):
@@ -243,9 +247,11 @@ def _either_or(document: dict[str, object]) -> Iterable[FieldError]:
     if document.get("workdir") is not None and document.get("bundle") is not None:
         yield FieldError("bundle", "give either `workdir` or `bundle`, not both")
     laid = document.get("files")
-    if document.get("image") is not None and isinstance(laid, dict) and "/" in laid:
+    if document.get("image") is not None and isinstance(laid, dict):
         message = "in a container only the work directory and the home are seen: put it below these"
-        yield FieldError("files./", message)
+        for to in map(str, cast("dict[object, object]", laid)):
+            if to.startswith("/"):
+                yield FieldError(f"files.{to}", message)
     if document.get("array") is not None and document.get("matrix") is not None:
         yield FieldError("matrix", "give either `array` or `matrix`, not both")
 
@@ -346,7 +352,7 @@ TASK: Final = {
     "command": Field("command", fields.command),
     "args": Field("args", fields.words),
     "run": Field("script", fields.script),
-    "setup": Field("setup", lambda value: fields.script(value, fields.MAX_SETUP_BYTES)),
+    "setup": Field("setup", fields.setup),
     "env": Field("env", fields.env),
     "resources": Field("requirements", fields.requirements),
     "num_nodes": Field("num_nodes", fields.whole(1, MAX_NODES)),
@@ -367,7 +373,7 @@ TASK: Final = {
     "cache": Field("cache", fields.boolean),
     "labels": Field("labels", fields.labels),
     "bundle": Field("bundle", fields.bundle_id),
-    "files": Field("files", fields.files),
+    "files": Field("files", source.files),
     "image": Field("image", fields.image),
 }
 _ON: Final = {"on": Field("notify", hook.read)}

@@ -48,6 +48,13 @@ class ArrayForm(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     over: Annotated[list[Word], _doc("Its value reaches each element.", ["a", "b"])] = []
 
 
+class FileForm(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """A file from afar that must be a certain one."""
+
+    source: Annotated[str, _doc("Where it is.", "https://example.org/model.bin")]
+    sha256: Annotated[str, _doc("Of its content: another is refused.")] = ""
+
+
 class TaskForm(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """A command with requirements. Exactly one of `command` and `run` is given."""
 
@@ -116,10 +123,11 @@ class TaskForm(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
         str, _doc("The id of a directory that was sent before: what `workdir` becomes.")
     ] = ""
     files: Annotated[
-        dict[str, str],
+        dict[str, str | FileForm],
         _doc(
-            "Destinations, and the files or directories that are sent there.",
-            {"data": "../data", "~/.netrc": "./netrc"},
+            "Destinations, and the files or directories that are sent there, or the buckets and web addresses "
+            "that the agent fetches them from.",
+            {"data": "../data", "~/.netrc": "./netrc", "weights/": "s3://models/llama/"},
         ),
     ] = {}
     image: Annotated[

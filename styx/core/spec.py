@@ -114,7 +114,9 @@ class TaskSpec(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     cache_key: str = ""  # see `core.cache`; "" is never taken from an earlier one
     bundle: str = ""  # id of a `core.bundle`, which is what the work directory then holds
     image: str = ""  # of a container to run in; "" is the machine itself
-    files: dict[str, str] = {}  # "/" or "~" → id of the bundle that is laid over it
+    files: dict[
+        str, str
+    ] = {}  # "/" or "~" → id of the bundle laid over it; or any place → `core.source`
     setup: str = ""  # a script that runs first: on each agent once for all tasks of this spec
 
     @property
@@ -124,7 +126,8 @@ class TaskSpec(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
     @property
     def bundles(self) -> set[str]:
-        return {self.bundle, *self.files.values()} - {""}
+        laid = {what for what in self.files.values() if "://" not in what}  # as `source.is_source`
+        return {self.bundle, *laid} - {""}
 
     def variables(self, value: str) -> dict[str, str]:
         """Those of the element of a matrix that has this value; of other arrays none."""

@@ -50,7 +50,7 @@ class TaskFields(TypedDict, total=False):
     workdir: str | os.PathLike[str]
     cache: bool
     bundle: str
-    files: Mapping[str, str]
+    files: Mapping[str, str | Mapping[str, str]]
     image: str
     labels: Mapping[str, Word]
 
@@ -119,10 +119,18 @@ def stand_here(body: Document) -> None:
         if isinstance(one, dict):
             fields = cast("dict[str, Any]", one)
             workdir: object = fields.get("workdir") or "."
-            if fields.get("bundle") is not None or not isinstance(workdir, str):
+            if has_directory(fields) or not isinstance(workdir, str):
                 continue
             if not workdir.startswith("~"):  # of the agent's user
                 fields["workdir"] = str(Path(workdir).absolute())
+
+
+def has_directory(task: Document) -> bool:
+    """A work directory that is made for it: of a bundle, or of files from afar."""
+    given: object = task.get("files")
+    files = cast("dict[object, object]", given if isinstance(given, dict) else {})
+    inside = any(not str(to).startswith(("/", "~")) for to in files)
+    return task.get("bundle") is not None or (inside and task.get("workdir") is None)
 
 
 def plain(value: object) -> Any:

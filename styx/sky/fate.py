@@ -51,7 +51,9 @@ TASK: Final = {
     "envs": _taken("`env`; what has no value needs `--env`"),
     "secrets": _SECRET,
     "managed_secrets": _SECRET,
-    "file_mounts": _taken("`files`, which are sent along; buckets and URLs are refused"),
+    "file_mounts": _taken(
+        "`files`, which are sent along; buckets and URLs, which the agent copies"
+    ),
     "volumes": _refused("no volumes are mounted: have the data on the agents' machines"),
     "service": _warned(
         "it runs once, as a task: there are no replicas, no probes and no load balancer"
@@ -102,8 +104,17 @@ RESOURCES: Final = {
 GIT: Final = _refused(
     "a git repository is not fetched yet: clone it in `run`, or name a directory that has it"
 )
-BUCKET: Final = _refused(
-    "buckets are neither mounted nor fetched yet: fetch it in `run`, or have it on the agents' machines"
+MOUNTED: Final = _warned(
+    "copied when the task starts; what the task writes there stays on the agent: copy that to the bucket in `run`"
+)
+SENT: Final = _warned("no bucket is made of it: it is sent along, and that is where it is read")
+NEW_BUCKET: Final = _refused(
+    "a bucket to write to is not mounted, and what is written would be lost: name no storage without "
+    "`source`, and copy to the bucket in `run`"
+)
+MANY_SOURCES: Final = _refused("several sources in one place: give each a place of its own")
+UNKNOWN_STORE: Final = _refused(
+    "only s3://, gs://, az:// and https:// are fetched: fetch it in `run`"
 )
 NO_VALUE: Final = _needed("has no value: `--env {name}=…` gives it one")
 MACHINE_IMAGE: Final = _MACHINE

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple, cast
 
-from styx.core import fields
+from styx.core import fields, source
 from styx.core.fields import Wrong
 from styx.core.units import Expected
 from styx.file.document import Document
@@ -90,17 +90,41 @@ def _files(given: dict[str, Any], notes: Notes) -> _Files:
         made["workdir"] = workdir
     buckets: dict[str, Any] = {}
     mounts: dict[object, Any] = given.get("file_mounts") or {}
-    for to, source in mounts.items():
-        if isinstance(source, str) and "://" not in source:
-            files[str(to)] = source
+    for to, mount in mounts.items():
+        found, fates = _mounted(mount)
+        for fated in fates:
+            notes.befalls(f"file_mounts.{to}", fated)
+        if any(fated.kind is Kind.REFUSED for fated in fates):
+            buckets[str(to)] = mount
         else:
-            buckets[str(to)] = source
-            notes.befalls(f"file_mounts.{to}", fate.BUCKET)
+            files[str(to)] = found
     if files:
         made["files"] = files
     if buckets:
         later["files"] = files | buckets
     return _Files(made, later)
+
+
+def _mounted(mount: Any) -> tuple[str, list[fate.Fate]]:
+    """What is brought there: a path, an address, or the source of a storage; and what befalls it."""
+    if isinstance(mount, str):
+        return mount, [] if _is_had(mount) else [fate.UNKNOWN_STORE]
+    found: object = mount.get("source")
+    if not found:
+        return "", [fate.NEW_BUCKET]
+    if not isinstance(found, str):
+        return "", [fate.MANY_SOURCES]
+    if not _is_had(found):
+        return found, [fate.UNKNOWN_STORE]
+    fates = [] if str(mount.get("mode", "MOUNT")).upper() == "COPY" else [fate.MOUNTED]
+    return found, fates if source.is_source(found) else [*fates, fate.SENT]
+
+
+def _is_had(found: str) -> bool:
+    try:
+        return not source.is_source(found) or bool(source.read(found))
+    except Expected:
+        return False
 
 
 def _rest(given: dict[str, Any], notes: Notes) -> None:

@@ -88,7 +88,7 @@ class _Wants(msgspec.Struct):
     """Of a task, what is asked for here."""
 
     bundle: str | None = None
-    files: dict[str, str] | None = None
+    files: dict[str, object] | None = None
 
 
 class _Job(msgspec.Struct):
@@ -242,7 +242,7 @@ def _bundles(bodies: Iterable[str], documents: Iterable[str]) -> list[bytes]:
         tasks = msgspec.json.decode(document, type=_Job).tasks
         wanted += tasks.values() if isinstance(tasks, dict) else tasks
     ids = {id_ for each in wanted for id_ in (each.bundle, *(each.files or {}).values())}
-    return [bytes.fromhex(id_) for id_ in ids if id_]
+    return [bytes.fromhex(id_) for id_ in ids if isinstance(id_, str) and bundle.is_id(id_)]
 
 
 def _blobs(manifest: bytes) -> list[bytes]:

@@ -17,7 +17,10 @@ def compiled_once() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    made = Site(tmp_path_factory.mktemp("cli"), "[scheduler]\nretry_base_s = 0.1\n")
+    made = Site(
+        tmp_path_factory.mktemp("cli"),
+        '[scheduler]\nretry_base_s = 0.1\n[agent]\nallow_hosts = ["127.0.0.0/8"]\n',
+    )
     try:
         made.start()
         made.agent("solo")

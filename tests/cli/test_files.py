@@ -118,8 +118,8 @@ def test_a_file_of_skypilot_with_its_directory(site: Site, tmp_path: Path) -> No
     [
         ("files: {../x: a}", "2:9: files.../x", "lies in the work directory"),
         ("files: {x: nothing}", "2:9: files.x", "nothing: No such file"),
-        ("files: {x: 's3://a/b'}", "2:9: files.x", "only files of this machine"),
-        ("files: {x: 7}", "2:9: files.x", "expected `/` or `~`"),
+        ("files: {x: 'ftp://a/b'}", "2:9: files.x", "expected s3://bucket/key"),
+        ("files: {x: 7}", "2:9: files.x", "expected a bucket or web address"),
         ("workdir: nothing", "2:1: workdir", "nothing: No such file"),
         ("workdir: 7", "2:1: workdir", "expected text"),
         ("files: x", "2:1: files", "expected an object of destinations"),
@@ -136,3 +136,19 @@ def test_what_cannot_be_sent_is_told_with_its_place(
         assert done.returncode == 2
         assert f"{tmp_path}/job.yaml:{place}: " in said
         assert message in said
+
+
+def test_files_from_afar_are_there_when_the_task_starts(site: Site, tmp_path: Path) -> None:
+    """The server itself stands in for the web."""
+    server = f"http://127.0.0.1:{site.port}"
+    url = f"{server}/schema/openapi.json"
+    (tmp_path / "far.yaml").write_text(
+        f"name: far\nrun: head -c 1 page; head -c 1 data/openapi.json\nfiles: {{page: '{url}', data/: '{url}'}}\n"
+        f"resources: {{cpus: 0.1}}\n"
+    )
+    done = site.cli("run", str(tmp_path / "far.yaml"))
+    assert (done.stdout, done.returncode) == (b"far | {{\n", 0)
+    (tmp_path / "none.yaml").write_text(f"run: 'true'\nfiles: {{page: '{server}/none'}}\n")
+    done = site.cli("run", str(tmp_path / "none.yaml"))
+    assert done.returncode != 0
+    assert b"/none answers 404" in done.stderr

@@ -71,7 +71,7 @@ def test_what_was_left_out_stands_at_its_head(tmp_path: Path) -> None:
 
 def test_what_styx_does_not_understand_yet_is_carried_and_refused_there(tmp_path: Path) -> None:
     (tmp_path / "sky.yaml").write_text(
-        "run: x\nenvs: {A: null}\nfile_mounts: {/a: s3://b}\nsecrets: {T: null}\n"
+        "run: x\nenvs: {A: null}\nfile_mounts: {/a: cos://b}\nsecrets: {T: null}\n"
         "resources: {image_id: 'docker:ubuntu'}\nworkdir: code\n"
     )
     (tmp_path / "ours.yaml").write_text(written(tmp_path / "sky.yaml"))

@@ -207,12 +207,9 @@ def test_what_is_switched_off_needs_no_warning() -> None:
     ("text", "where"),
     [
         ("workdir: {url: 'https://x', ref: main}", "2:1: workdir"),
-        ("file_mounts: {/a: s3://b, /c: ./d}", "2:15: file_mounts./a"),
-        ("file_mounts: {/a: 'https://x/y'}", "2:15: file_mounts./a"),
-        (
-            "file_mounts: {/a: {name: n, source: s3://x, store: S3, mode: MOUNT}}",
-            "2:15: file_mounts./a",
-        ),
+        ("file_mounts: {/a: cos://b, /c: ./d}", "2:15: file_mounts./a"),
+        ("file_mounts: {/a: {name: n, store: S3, mode: MOUNT}}", "2:15: file_mounts./a"),
+        ("file_mounts: {/a: {source: [./x, ./y]}}", "2:15: file_mounts./a"),
         ("volumes: {/a: v}", "2:1: volumes"),
         ("resources: {accelerators: 80GB+}", "2:13: resources.accelerators"),
         ("resources: {accelerators: 'nvidia:80GB:2'}", "2:13: resources.accelerators"),
@@ -251,7 +248,7 @@ def test_a_service_and_a_pool_run_once() -> None:
 
 
 def test_every_refusal_is_told_at_once() -> None:
-    git = "workdir: {url: 'https://x', ref: main}\nfile_mounts: {/a: gs://b}"
+    git = "workdir: {url: 'https://x', ref: main}\nfile_mounts: {/a: oci://b}"
     assert refused(git) == ["2:1: workdir", "3:15: file_mounts./a"]
 
 
@@ -263,6 +260,19 @@ def test_directories_and_files_are_sent() -> None:
     # What is absolute is the user's to SkyPilot, and would be the agent's to Styx.
     fields = read("run: x\nworkdir: ~/d\n").tasks[0].fields
     assert (fields["files"], "workdir" in fields) == ({".": "~/d"}, False)
+
+
+def test_buckets_are_copied() -> None:
+    text = "run: x\nfile_mounts: {/a: s3://b/, /c: 'https://h/f', /d: {source: gs://b/c, mode: COPY}}\n"
+    assert task(text)["files"] == {"/a": "s3://b/", "/c": "https://h/f", "/d": "gs://b/c"}
+
+
+def test_a_mounted_bucket_is_said_to_be_a_copy() -> None:
+    mounted = "file_mounts: {/a: {name: n, source: s3://x, store: S3, mode: MOUNT}}"
+    (said,) = warned(mounted)
+    assert said.startswith(
+        "2:15: file_mounts./a: copied when the task starts; what the task writes"
+    )
 
 
 @pytest.mark.parametrize("image", ["'docker:ubuntu'", "{us: ami, docker: ubuntu}"])
@@ -278,7 +288,7 @@ def test_variables_stand_in_for_themselves_where_skypilot_expands_them() -> None
     text = "run: echo $B\nworkdir: ${B}/$OTHER\nfile_mounts: {/d/$B: {source: 's3://${B}', store: $S}}\n"
     found = read(f"{text}envs: {{B: bucket, S: gcs}}\n").tasks[0]
     assert found.fields["workdir"] == "bucket/$OTHER"
-    assert found.later["files"] == {"/d/bucket": {"source": "s3://bucket", "store": "gcs"}}
+    assert found.fields["files"] == {"/d/bucket": "s3://bucket"}
     assert found.fields["run"].endswith("echo $B")
 
 
