@@ -1,7 +1,7 @@
 """What crosses between the engine and the store beside the delta."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import msgspec
@@ -39,7 +39,7 @@ class LiveRows:
     agents: Sequence[Agent]
     settled: dict[TaskId, TaskState]
     tallies: dict[JobId, dict[TaskState, int]]
-    blocks: Sequence[Block] = ()
+    blocks: Sequence[Block] = field(default_factory=list[Block])
 
 
 class ScheduleRow(msgspec.Struct, frozen=True, kw_only=True):

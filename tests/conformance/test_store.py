@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from styx.core.attempt import AttemptState, Exit
+from styx.core.block import Block
 from styx.core.delta import Delta
 from styx.core.ids import AttemptKey, TaskId
 from styx.core.job import JobState
@@ -235,8 +236,26 @@ async def test_a_big_submission_is_whole_or_not_at_all(store: Store):
     assert not (await store.load()).jobs
     await store.commit(made.delta(job, tasks))
     rows = await store.load()
-    assert rows.tasks == tasks
-    assert rows.tasks[0].spec is rows.tasks[-1].spec
+    (of,) = rows.blocks
+    assert [*rows.tasks, *of.rows()] == tasks
+
+
+async def test_a_block_is_written_and_read_as_its_rows(store: Store):
+    job = made.job(total=1_200)
+    tasks = made.array(job, 1_200)
+    delta = made.delta(job)
+    delta.specs[tasks[0].spec_id] = tasks[0].spec
+    delta.blocks.append(Block(tasks[0]))
+    await store.commit(delta)
+    changed = made.next_version(
+        tasks[7], state=TaskState.CANCELLED, finished_at=tasks[7].created_at
+    )
+    await store.commit(made.delta(changed))
+    rows = await store.load()
+    (of,) = rows.blocks
+    assert not rows.tasks
+    assert list(of.rows()) == [task for task in tasks if task.id != changed.id]
+    assert rows.tallies == {job.id: {TaskState.CANCELLED: 1}}
 
 
 # --- logs -----------------------------------------------------------------------------------------
