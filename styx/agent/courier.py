@@ -8,16 +8,17 @@ import sys
 import time
 from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 import styx
 from styx.agent import errand, websocket
-from styx.agent.errand import Ended, Outcome, Request, Target
+from styx.agent.errand import Asked, Delivery, Ended, Outcome, Parcel, Request, Target
 
 
 class Courier:
-    """Fetches by a process of its own. `url` answers where the server is that leads."""
+    """Fetches and sends by processes of their own. `url` answers where the server is that leads."""
 
     def __init__(
         self,
@@ -37,21 +38,33 @@ class Courier:
 
     async def fetch(self, target: Target) -> Outcome:
         """Cancelled, it leaves nothing behind but blobs on the shelf."""
-        address = websocket.parse(self._url())
         request = Request(
-            host=address.host,
-            port=address.port,
-            prefix=address.path,
-            encrypted=address.encrypted,
-            token=self._token,
+            **self._asked(),
             home=self._home,
             target=target,
             cache_bytes=self._cache_bytes,
             allow_hosts=self._allow_hosts,
         )
+        return await self._child("fetch", request)
+
+    async def send(self, parcel: Parcel) -> Outcome:
+        """Cancelled, it may have brought some of it."""
+        return await self._child("send", Delivery(**self._asked(), parcel=parcel))
+
+    def _asked(self) -> dict[str, Any]:
+        address = websocket.parse(self._url())
+        return {
+            "host": address.host,
+            "port": address.port,
+            "prefix": address.path,
+            "encrypted": address.encrypted,
+            "token": self._token,
+        }
+
+    async def _child(self, module: str, asked: Asked) -> Outcome:
         try:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "styx.agent.fetch"),
+                *(sys.executable, "-P", "-m", f"styx.agent.{module}"),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 env=self._env,
@@ -63,8 +76,8 @@ class Courier:
         assert process.stdin is not None
         assert process.stdout is not None
         try:
-            process.stdin.write(msgspec.json.encode(request) + b"\n")
-            said = await process.stdout.read()  # its standard input stays open: see `fetch`
+            process.stdin.write(msgspec.json.encode(asked) + b"\n")
+            said = await process.stdout.read()  # its standard input stays open: see `child`
         finally:
             if process.returncode is None:
                 process.kill()

@@ -1,10 +1,13 @@
 # Generated from aio/kept.py by `python -m tests.sdk.generate`; do not edit.
 """What a server keeps for its clients beside tasks: schedules, and files that go with tasks."""
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 from styx.core import bundle
-from styx.sdk.calls import Calls, segment
+from styx.parcel.landing import Landing
+from styx.sdk.calls import BASE, Calls, segment
 from styx.sdk.fields import Document
 from styx.wire import http as wire
 
@@ -50,3 +53,28 @@ class Kept(Calls):
     def send_blobs(self, blobs: bytes) -> None:
         """As `core.bundle.encode_blobs` makes them."""
         self._post(wire.BlobsKept, "/blobs", body=blobs, media_type=bundle.BLOBS_TYPE)
+
+    # --- what tasks have left ---------------------------------------------------------------------
+
+    def outputs(self, task: str) -> wire.OutputsView:
+        """Raises: NotFound, while there are none, or when they are gone."""
+        return self._read(wire.OutputsView, f"/tasks/{segment(task)}/outputs")
+
+    def download(
+        self, task: str, to: str | os.PathLike[str], *, force: bool = False
+    ) -> wire.OutputsView:
+        """Lay what the task has left into the directory `to`, which is made if need be. Nothing is there before
+        all of it has come. Raises: NotFound; Conflict, naming what is there already, unless by `force`.
+        """
+        found = self.outputs(task)
+        answer = self._transport.call("GET", f"{BASE}/bundles/{found.bundle}")
+        landing = Landing(Path(to), bundle.decode(answer.body), force=force)
+        try:
+            for names in landing.batches():
+                wanted = {"blobs": names}
+                blobs = self._transport.call("POST", f"{BASE}/blobs/fetch", body=wanted)
+                landing.write(bundle.decode_blobs(blobs.body))
+            landing.finish()
+        finally:
+            landing.close()
+        return found

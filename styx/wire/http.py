@@ -186,6 +186,7 @@ class TaskDetail(TaskView):
     bundle: str = ""
     files: dict[str, str] = {}  # "/" or "~" → bundle
     image: str = ""
+    outputs: list[str] = []  # what it is to leave: paths, behind an arrow the bucket
     retries: int = 0
     infra_retries: int = 0
     timeout_s: float | None = None
@@ -379,6 +380,27 @@ class BundleView(msgspec.Struct):
 
     bundle: str
     missing: list[str] = []
+
+
+class InputView(msgspec.Struct):
+    """What a task that another one needs has left for it."""
+
+    name: str
+    index: int | None
+    bundle: str
+
+
+class OutputsView(msgspec.Struct):
+    """What a task has left. `bundle` is where to have it from."""
+
+    bundle: str
+    size: int
+    files: list["OutputView"]
+
+
+class OutputView(msgspec.Struct):
+    path: str
+    size: int
 
 
 class BlobsKept(msgspec.Struct):

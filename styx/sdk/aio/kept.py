@@ -1,9 +1,12 @@
 """What a server keeps for its clients beside tasks: schedules, and files that go with tasks."""
 
+import os
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 from styx.core import bundle
-from styx.sdk.aio.calls import AsyncCalls, segment
+from styx.parcel.landing import Landing
+from styx.sdk.aio.calls import BASE, AsyncCalls, segment
 from styx.sdk.fields import Document
 from styx.wire import http as wire
 
@@ -49,3 +52,28 @@ class AsyncKept(AsyncCalls):
     async def send_blobs(self, blobs: bytes) -> None:
         """As `core.bundle.encode_blobs` makes them."""
         await self._post(wire.BlobsKept, "/blobs", body=blobs, media_type=bundle.BLOBS_TYPE)
+
+    # --- what tasks have left ---------------------------------------------------------------------
+
+    async def outputs(self, task: str) -> wire.OutputsView:
+        """Raises: NotFound, while there are none, or when they are gone."""
+        return await self._read(wire.OutputsView, f"/tasks/{segment(task)}/outputs")
+
+    async def download(
+        self, task: str, to: str | os.PathLike[str], *, force: bool = False
+    ) -> wire.OutputsView:
+        """Lay what the task has left into the directory `to`, which is made if need be. Nothing is there before
+        all of it has come. Raises: NotFound; Conflict, naming what is there already, unless by `force`.
+        """
+        found = await self.outputs(task)
+        answer = await self._transport.call("GET", f"{BASE}/bundles/{found.bundle}")
+        landing = Landing(Path(to), bundle.decode(answer.body), force=force)
+        try:
+            for names in landing.batches():
+                wanted = {"blobs": names}
+                blobs = await self._transport.call("POST", f"{BASE}/blobs/fetch", body=wanted)
+                landing.write(bundle.decode_blobs(blobs.body))
+            landing.finish()
+        finally:
+            landing.close()
+        return found
