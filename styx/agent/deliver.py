@@ -50,12 +50,14 @@ class Deliveries:
             self._wanted.put_nowait(key)
 
     def stop(self, key: str) -> bool:
-        """Tell the end without. False: it does not wait here."""
+        """Tell the end without: its own is that of a stop. False: it does not wait here."""
         held = self._held.get(key)
         if held is None:
             return False
+        del self._held[key]
         held.unwanted.set()
-        self._settle(key, Outcome(Ended.REFUSED, "it was stopped while they were on the way"))
+        detail = "its outputs were still on the way"
+        self._done(key, held.end | {"signalled": True, "reason": Reason.OUTPUTS, "detail": detail})
         return True
 
     def remove(self, parcel: Parcel) -> None:

@@ -223,7 +223,7 @@ class Duties:
         if not is_well(msgspec.convert(record["exit"], Exit)):
             return record
         self._deliveries.put(str(entry.key), parcel, record["exit"])
-        return before
+        return before | {"began": True}  # of the shortest nobody has said so
 
     def _moved(self, entry: Entry) -> None:
         self._spool.add(entry.streams)  # not before: of the shortest no growth is noticed at all

@@ -90,7 +90,7 @@ class Failed(Exception):
         self.outcome = Outcome(ended, detail)
 
 
-class Asked(msgspec.Struct, frozen=True, kw_only=True):
+class Asked(msgspec.Struct, frozen=True):
     """Where the server is, and what proves who asks."""
 
     host: str
@@ -100,7 +100,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     token: str
 
 
-class Request(Asked, frozen=True, kw_only=True):
+class Request(Asked, frozen=True):
     """What is wanted of it."""
 
     home: str
@@ -119,7 +119,7 @@ class Parcel(msgspec.Struct, frozen=True):
     outputs: tuple[tuple[str, str], ...]
 
 
-class Delivery(Asked, frozen=True, kw_only=True):
+class Delivery(Asked, frozen=True):
     """What is brought there."""
 
     parcel: Parcel

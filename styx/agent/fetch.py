@@ -97,7 +97,7 @@ def _open(server: Server, blobs: Blobs, id_: str, path: str) -> None:
     manifest = _manifest(server, id_)
     _check_room(os.path.dirname(os.path.dirname(path)), blobs, manifest)
     _bring(server, blobs, manifest.blobs())
-    _unpack(path, manifest, _reading(server, blobs))
+    tree.unpack(path, manifest, _reading(server, blobs))
 
 
 def _lay(server: Server, blobs: Blobs, id_: str, top: str, mark: str) -> None:
@@ -207,15 +207,6 @@ def _reading(server: Server, blobs: Blobs) -> Callable[[str, int], bytes]:
         raise Failed(Ended.LATER, "what was brought does not stay on the disk")
 
     return read
-
-
-def _unpack(path: str, manifest: Manifest, read: Callable[[str, int], bytes]) -> None:
-    """Raises: Failed, InvalidSpec, OSError."""
-    try:
-        tree.unpack(path, manifest, read)
-    except FileExistsError as error:  # to a file system that knows no case, say
-        what = f"two of its files have one name here: {error.filename}"
-        raise Failed(Ended.REFUSED, what) from error
 
 
 def _put(new: str, path: str) -> None:

@@ -87,7 +87,9 @@ class Entry:
                 # Assigned anew it is not executed anew: a power cut took its claim, not its output.
                 for stream in self.streams:
                     stream.written_earlier()
-        elif self.pid:  # a claim alone says nothing: its supervisor may have died before the start
+        elif (
+            self.pid or "began" in record
+        ):  # a claim alone says nothing: its supervisor may have died before the start
             self.phase = Phase.RUNNING
 
     def event(self) -> wire.EvAccepted | wire.EvStarted | wire.EvExited | wire.EvVoid:

@@ -9,7 +9,7 @@ import msgspec
 from styx.agent.errand import Asked, Ended, Failed
 from styx.core import bundle
 from styx.errors import InvalidSpec
-from styx.wire import http
+from styx.wire import parcel
 
 TIMEOUT_S: Final = 60.0  # of a server that says nothing
 SAID_BYTES: Final = 500  # of an answer that it refuses with
@@ -48,15 +48,15 @@ class Server:
         except InvalidSpec as error:
             raise Failed(Ended.LATER, error.message) from error
 
-    def inputs(self, job: str, spec: str) -> list[http.InputView]:
+    def inputs(self, job: str, spec: str) -> list[parcel.InputView]:
         """Raises: Failed."""
         said = self._ask("GET", f"/api/v1/jobs/{job}/inputs/{spec}").body
-        return msgspec.json.decode(said, type=list[http.InputView])
+        return msgspec.json.decode(said, type=list[parcel.InputView])
 
     def offer(self, manifest: bytes) -> list[str]:
         """The blobs that it lacks; without any, it keeps the bundle. Raises: Failed."""
         said = self._ask("POST", "/api/v1/bundles", manifest).body
-        return msgspec.json.decode(said, type=http.BundleView).missing
+        return msgspec.json.decode(said, type=parcel.BundleView).missing
 
     def send(self, blobs: list[bundle.Blob]) -> None:
         """Raises: Failed."""

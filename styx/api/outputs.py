@@ -11,7 +11,7 @@ from styx.core import bundle
 from styx.core.ids import TaskId
 from styx.core.task import TERMINAL, Task, TaskState
 from styx.errors import NotFound
-from styx.wire import http
+from styx.wire import parcel
 
 NONE: Final = "give it `outputs: true`, and let it write below $STYX_OUTPUT_DIR"
 
@@ -20,7 +20,7 @@ class Outputs:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
 
-    @route.get("/api/v1/tasks/{id}/outputs", "getOutputs", http.OutputsView, refuses=FINDING)
+    @route.get("/api/v1/tasks/{id}/outputs", "getOutputs", parcel.OutputsView, refuses=FINDING)
     async def of_task(self, call: Call) -> Response[bytes]:
         """What it has left: `/api/v1/bundles/BUNDLE` has the manifest, and `/api/v1/blobs/fetch` the content.
 
@@ -37,11 +37,11 @@ class Outputs:
                 hint="run it again, or raise files.max_total_bytes",
             )
         files = bundle.decode(manifest)
-        shown = [http.OutputView(file.path, file.size) for file in files.files()]
-        return reply(http.OutputsView(found, files.size, shown))
+        shown = [parcel.OutputView(file.path, file.size) for file in files.files()]
+        return reply(parcel.OutputsView(found, files.size, shown))
 
     @route.get(
-        "/api/v1/jobs/{id}/inputs/{task}", "getInputs", list[http.InputView], refuses=FINDING
+        "/api/v1/jobs/{id}/inputs/{task}", "getInputs", list[parcel.InputView], refuses=FINDING
     )
     async def inputs(self, call: Call) -> Response[bytes]:
         """What the tasks of this name are given below `$STYX_INPUT_DIR`, as things stand."""
@@ -55,7 +55,7 @@ class Outputs:
             for left in await self._backend.files.left_by_spec(wanted.job or job_id, wanted.spec):
                 index = left.array_index if wanted.index is None else wanted.index
                 given.setdefault((wanted.name, index), left.bundle)
-        return reply([http.InputView(*place, bundle) for place, bundle in given.items()])
+        return reply([parcel.InputView(*place, bundle) for place, bundle in given.items()])
 
     async def _task(self, task_id: TaskId) -> Task:
         detailed = await self._backend.query.task(task_id)

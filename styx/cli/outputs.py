@@ -12,6 +12,7 @@ from styx.cli.render import Column
 from styx.errors import InvalidSpec, NotFound
 from styx.sdk.client import Styx
 from styx.wire import http as wire
+from styx.wire import parcel
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -59,7 +60,7 @@ def outputs(reference: str, directory: Path | None, force: bool, output: str) ->
 
 def _left(
     styx: Styx, tasks: list[wire.TaskView]
-) -> Iterator[tuple[wire.TaskView, wire.OutputsView]]:
+) -> Iterator[tuple[wire.TaskView, parcel.OutputsView]]:
     for task in tasks:
         try:
             yield task, styx.outputs(task.id)
@@ -67,7 +68,7 @@ def _left(
             continue
 
 
-def _file(view: wire.OutputView) -> tuple[str, int]:
+def _file(view: parcel.OutputView) -> tuple[str, int]:
     return view.path, view.size
 
 

@@ -11,6 +11,7 @@ from typing import Final
 
 from styx.core import bundle
 from styx.core.bundle import Directory, File, Link, Manifest
+from styx.errors import InvalidSpec
 
 _ENTER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -68,7 +69,7 @@ class Tree:
 def unpack(path: str, manifest: Manifest, read: Callable[[str, int], bytes]) -> None:
     """A new directory of what the manifest names. `read` has the blobs.
 
-    Raises: InvalidSpec; OSError, of it FileExistsError for two paths that are one here; what `read` raises.
+    Raises: InvalidSpec, also for two paths that are one here; OSError; what `read` raises.
     """
     tree = Tree(path)
     try:
@@ -80,6 +81,8 @@ def unpack(path: str, manifest: Manifest, read: Callable[[str, int], bytes]) -> 
                 tree.link(entry.path, entry.target)
             elif isinstance(entry, Directory):
                 tree.directory(entry.path)
+    except FileExistsError as error:  # to a file system that knows no case, say
+        raise InvalidSpec(f"two of its files have one name here: {error.filename}") from error
     finally:
         tree.close()
 

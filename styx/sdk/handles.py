@@ -8,6 +8,7 @@ from typing import Literal
 
 from styx.sdk.kept import Kept
 from styx.wire import http as wire
+from styx.wire import parcel
 
 
 class TaskHandle:
@@ -55,11 +56,11 @@ class TaskHandle:
         if rest:
             yield rest.decode(errors="replace")
 
-    def outputs(self) -> wire.OutputsView:
+    def outputs(self) -> parcel.OutputsView:
         """What it has left. Raises: NotFound, while there is nothing."""
         return self._styx.outputs(self.id)
 
-    def download(self, to: str | os.PathLike[str], *, force: bool = False) -> wire.OutputsView:
+    def download(self, to: str | os.PathLike[str], *, force: bool = False) -> parcel.OutputsView:
         """Lay what it has left into the directory `to`; over what is there only by `force`."""
         return self._styx.download(self.id, to, force=force)
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 from styx.sdk.aio.kept import AsyncKept
 from styx.wire import http as wire
+from styx.wire import parcel
 
 
 class AsyncTaskHandle:
@@ -54,13 +55,13 @@ class AsyncTaskHandle:
         if rest:
             yield rest.decode(errors="replace")
 
-    async def outputs(self) -> wire.OutputsView:
+    async def outputs(self) -> parcel.OutputsView:
         """What it has left. Raises: NotFound, while there is nothing."""
         return await self._styx.outputs(self.id)
 
     async def download(
         self, to: str | os.PathLike[str], *, force: bool = False
-    ) -> wire.OutputsView:
+    ) -> parcel.OutputsView:
         """Lay what it has left into the directory `to`; over what is there only by `force`."""
         return await self._styx.download(self.id, to, force=force)
 
