@@ -63,7 +63,10 @@ def with_needs(spec: TaskSpec) -> TaskSpec:
     needed = needed_by(spec)
     if not needed:
         return spec
-    wanted = msgspec.structs.replace(spec.requirements, features=needed)
+    any_of = tuple(
+        msgspec.structs.replace(each, features=needed) for each in spec.requirements.any_of
+    )
+    wanted = msgspec.structs.replace(spec.requirements, features=needed, any_of=any_of)
     return msgspec.structs.replace(spec, requirements=wanted)
 
 

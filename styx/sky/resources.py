@@ -1,6 +1,6 @@
 """SkyPilot's `resources` → Styx's, and what belongs beside them.
 
-Of several candidates Styx takes the first: one task has one set of requirements.
+Of several candidates each becomes an alternative; what stands beside `resources` is of the first.
 """
 
 import math
@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple, cast
 
 from styx.core import fields, units
+from styx.core.resources import MAX_ALTERNATIVES
 from styx.core.units import Expected
 from styx.sky import fate
 from styx.sky.notes import Notes
@@ -36,14 +37,26 @@ def translate(given: dict[str, Any], notes: Notes) -> Translated:
     candidates = list(_candidates(given, notes))
     made = [_one(candidate, notes) for candidate in candidates]
     first = made[0]
-    if any(other.resources != first.resources for other in made[1:]):
-        words = ", ".join(f"{key} {value}" for key, value in first.resources.items())
-        notes.warn(
-            _several_at(given), f"of the {len(made)} choices Styx asks for the first: {words}"
-        )
+    distinct: list[dict[str, Any]] = []
+    for each in made:
+        if each.resources not in distinct:
+            distinct.append(each.resources)
+    if len(distinct) > MAX_ALTERNATIVES:
+        words = f"at most {MAX_ALTERNATIVES} alternatives, not {len(distinct)}"
+        notes.is_wrong(_several_at(given), words)
     if any(other.beside != first.beside or other.image != first.image for other in made[1:]):
         notes.warn(_several_at(given), "what the choices differ in is taken from the first")
-    return first
+    if len(distinct) == 1:
+        return first
+    return first._replace(resources={_kind(given): distinct})
+
+
+def _kind(given: dict[str, Any]) -> str:
+    """A list of accelerators is in the order of preference, as `ordered` is; an object is not."""
+    if given.get("any_of") or given.get("ordered"):
+        return "any_of" if given.get("any_of") else "ordered"
+    listed = given.get("accelerators") or given.get("gpus")
+    return "ordered" if isinstance(listed, list) else "any_of"
 
 
 def _several_at(given: dict[str, Any]) -> str:
