@@ -105,6 +105,12 @@ def test_variables_from_outside_win() -> None:
         ("{cpus: null, ports: []}", {}),
         ("{cpus: 4, any_of: [{memory: 8}, {memory: '8'}]}", {"cpus": 4, "memory": 8}),
         ("{cpus: 4, ordered: [{}]}", {"cpus": 4}),
+        ("{accelerators: [H100:8, A100:8]}", {"ordered": [{"gpus": "H100:8"}, {"gpus": "A100:8"}]}),
+        ("{gpus: {H100: 8, A100: 8}}", {"any_of": [{"gpus": "H100:8"}, {"gpus": "A100:8"}]}),
+        (
+            "{cpus: 2, any_of: [{memory: 8}, {cpus: 4}]}",
+            {"any_of": [{"cpus": 2, "memory": 8}, {"cpus": 4}]},
+        ),
     ],
 )
 def test_resources(text: str, expected: dict[str, Any]) -> None:
@@ -160,8 +166,6 @@ def test_what_stands_beside_the_resources(text: str, expected: dict[str, Any]) -
         ("resources: {image_id: ami-123}", "2:13: resources.image_id"),
         ("resources: {image_id: {us-east-1: ami-123}}", "2:13: resources.image_id"),
         ("resources: {accelerators: 'V100:0.5'}", "2:13: resources.accelerators"),
-        ("resources: {accelerators: [H100:8, A100:8]}", "2:13: resources.accelerators"),
-        ("resources: {any_of: [{cpus: 2}, {cpus: 4}]}", "2:13: resources.any_of"),
         ("resources: {any_of: [{infra: aws}, {infra: gcp}]}", "2:23: resources.any_of[0].infra"),
         ("resources: {ordered: [{priority: 2}, {priority: -4}]}", "2:13: resources.ordered"),
         ("resources:\n  job_recovery: {max_restarts_on_errors: 1, recover_on_exit_codes: [3]}",
