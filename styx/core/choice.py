@@ -6,7 +6,7 @@ Who wants no alternatives has one, which is all that it wants: number 0.
 from typing import Final
 
 from styx.core.attempt import Attempt
-from styx.core.spec import Requirements
+from styx.core.spec import ANY_OF, Requirements
 from styx.core.task import Task
 
 GIB: Final = 1 << 30
@@ -33,7 +33,7 @@ def told(wanted: Requirements) -> list[str]:
 def _words(wanted: Requirements) -> list[str]:
     words = [f"cpus={wanted.cpus_milli / 1_000:g}"]
     if wanted.gpus:
-        model = wanted.gpu_model.upper()
+        model = wanted.gpu_model.upper().replace(ANY_OF, " or ")
         words.append(f"gpus={model}:{wanted.gpus}" if model else f"gpus={wanted.gpus}")
     if wanted.memory_bytes:
         words.append(f"memory={wanted.memory_bytes / GIB:.3g}GiB")

@@ -29,7 +29,7 @@ class AlternativeForm(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=
     gpus: Annotated[
         GpusForm,
         _doc(
-            "A number, a model, or both; a list is of what would do.", 1, "A100:8", ["A100", "H100"]
+            "A number, a model, or both; of several any will do.", 1, "A100:8", ["A100:8", "H100:8"]
         ),
     ] = 0
     accelerators: Annotated[GpusForm, _doc("The same as `gpus`.", "A100:8")] = 0

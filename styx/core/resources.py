@@ -58,9 +58,12 @@ def _each_kind(given: Given) -> list[Requirements]:
 
 
 def _kinds(value: object) -> tuple[Gpus, ...]:
+    """Models of one number are one kind, of which any will do; of several numbers each is a kind."""
     if not isinstance(value, list):
         return (units.gpus(value),)
-    return tuple(_listed(cast("list[object]", value), units.gpus))
+    kinds = _listed(cast("list[object]", value), units.gpus)
+    alike = len({kind.number for kind in kinds}) == 1 and all(kind.model for kind in kinds)
+    return (units.gpus(cast("object", value)),) if alike else tuple(kinds)
 
 
 def _alternatives(value: object) -> list[Given]:

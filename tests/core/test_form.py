@@ -112,16 +112,16 @@ def test_alternatives_are_laid_over_what_stands_beside_them():
             "cpus": 4,
             "gpus": "A100:1",
             "labels": {"zone": "a"},
-            "any_of": [{}, {"gpus": ["H100", "A100:1"], "labels": {"rack": 7}}, {"cpus": "4"}],
+            "any_of": [{}, {"gpus": ["H100:2", "A100:1"], "labels": {"rack": 7}}, {"cpus": "4"}],
         }
     ).requirements
     a100 = Requirements(cpus_milli=4_000, gpus=1, gpu_model="a100", labels=(("zone", "a"),))
     both = (("rack", "7"), ("zone", "a"))
-    other = msgspec.structs.replace(a100, gpu_model="h100", labels=both)
+    other = msgspec.structs.replace(a100, gpus=2, gpu_model="h100", labels=both)
     third = msgspec.structs.replace(a100, labels=both)
     assert wanted == msgspec.structs.replace(a100, any_of=(a100, other, third))
-    listed = task(resources={"gpus": ["A100", "H100"]}).requirements
-    assert [each.gpu_model for each in listed.any_of] == ["a100", "h100"]
+    listed = task(resources={"gpus": ["A100:2", "H100"]}).requirements
+    assert [(each.gpus, each.gpu_model) for each in listed.any_of] == [(2, "a100"), (1, "h100")]
     assert task(resources={"ordered": [{"gpus": 1}, {"gpus": "1"}]}).requirements.any_of == ()
     needy = task(image="x", resources={"ordered": [{"cpus": 2}, {"cpus": 1}]}).requirements
     assert needy.ordered
@@ -137,7 +137,10 @@ def test_alternatives_are_laid_over_what_stands_beside_them():
         ({"ordered": []}, "ordered"),
         ({"gpus": ["A100", -1]}, "gpus[1]"),
         ({"any_of": [{"cpus": n} for n in range(1, 18)]}, "any_of"),
-        ({"gpus": list("ABCDE"), "any_of": [{"cpus": n} for n in range(1, 5)]}, ""),
+        (
+            {"gpus": [f"A:{n}" for n in range(1, 6)], "any_of": [{"cpus": n} for n in range(1, 5)]},
+            "",
+        ),
     ],
 )
 def test_alternatives_that_are_wrong(given, path):
@@ -209,6 +212,8 @@ def test_memory(value, size):
         ({"A100": 8}, 8, "a100"),
         ({"A100-80GB": "2"}, 2, "a100-80gb"),
         ("T4:0", 0, ""),
+        (["H100:2", "A100:2"], 2, "a100|h100"),
+        ({"H100": 1, "A100": 1}, 1, "a100|h100"),
         (0, 0, ""),
     ],
 )
@@ -271,9 +276,9 @@ WRONG_TASKS = {
     "negative memory": ({"resources": {"memory": -1}}, "resources.memory", '"16GB"'),
     "half a GPU": ({"resources": {"gpus": 0.5}}, "resources.gpus", "a whole number"),
     "two GPU models": (
-        {"resources": {"gpus": {"A100": 1, "H100": 1}}},
+        {"resources": {"gpus": {"A100": 1, "H100": 2}}},
         "resources.gpus",
-        "one model",
+        "the same number",
     ),
     "no number of GPUs": ({"resources": {"gpus": "A100:"}}, "resources.gpus", '"A100:8"'),
     "GPUs twice": (
