@@ -24,6 +24,7 @@ from styx.engine.loop import Engine, utc_now
 from styx.engine.ports import Store
 from styx.engine.replica import Replica
 from styx.engine.schedules import Schedules
+from styx.engine.secrets import Secrets
 from styx.engine.spans import OFF, Spans
 from styx.errors import SetupError
 from styx.hooks.notifier import Notifier
@@ -33,9 +34,11 @@ from styx.kit.clock import boot_s
 from styx.kit.lag import Lag
 from styx.store.election import Election
 from styx.store.files import Files
+from styx.store.masterkeys import MasterKeys
 from styx.store.notices import Notices
 from styx.store.postgres import Pools
 from styx.store.schedules import ScheduleRows
+from styx.store.secrets import SecretRows
 
 if TYPE_CHECKING:
     from styx.api import otlp
@@ -118,9 +121,11 @@ class Site:
         if engine is not None and opened is not None and schedules is not None:
             database, logs = opened
             files = Files(database, **msgspec.structs.asdict(self._config.files))
+            rows = SecretRows(database, MasterKeys(self._config))
+            secrets = Secrets(rows, clock=engine.clock, monotonic=boot_s)
             webhooks = self._config.webhooks
             self._app = server.application(
-                Backend(engine, database.query, logs, schedules, files, webhooks)
+                Backend(engine, database.query, logs, schedules, files, secrets, webhooks)
             )
             notifier = Notifier(Notices(database), database.query, engine.feed, self._told)
             assert self._group is not None, "it was begun before anybody led"

@@ -28,6 +28,7 @@ from styx.api.metrics import Metrics
 from styx.api.route import Call, Handler, Route
 from styx.api.schedules import Schedules
 from styx.api.schema import Schema
+from styx.api.secrets import SecretRoutes
 from styx.api.sockets import STREAM_PATH, AgentSocket, StreamSocket
 from styx.api.tasks import Tasks
 from styx.config import Config
@@ -58,6 +59,7 @@ def application(backend: Backend) -> Application:
         Agents(backend),
         Logs(backend),
         Files(backend),
+        SecretRoutes(backend),
         Events(backend),
         Audit(backend),
         Metrics(backend),
@@ -65,7 +67,7 @@ def application(backend: Backend) -> Application:
     )
     routes = [declared for part in parts for declared in route.of(part)]
     schema.describe(routes)
-    agents = AgentSocket(lambda channel: session.run(channel, engine))
+    agents = AgentSocket(lambda channel: session.run(channel, engine, backend.secrets))
     app = _Plain(
         [
             *_handlers(routes),

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, TypeVar, cast
 import msgspec
 from litestar import Response
 
-from styx.api import document, problems, route, taking
+from styx.api import document, problems, route, secrets, taking
 from styx.api.backend import Backend
 from styx.api.route import Call
 from styx.config import Webhooks
@@ -128,6 +128,7 @@ async def submit(
         judge_hooks(backend, spec)
     spec = told(backend.webhooks, spec)
     await require_bundles(backend, spec)
+    await secrets.require(backend, spec)
     ids = _new_ids(spec.width)
     submitted = event.JobSubmitted(
         job_id=JobId(uuid7.new()),

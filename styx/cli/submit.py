@@ -35,6 +35,7 @@ from styx.wire import http as wire
 @click.option("--no-cache", is_flag=True, help="Run all of it, whatever succeeded before.")
 @click.option("--idempotency-key", help="Submitting the same key again gives the same job.")
 @click.option("-e", "--env", type=options.PAIR, multiple=True, help="A variable of every task.")
+@options.secret
 @click.option("--once", is_flag=True, help="Submit it now, and leave its schedule out.")
 @options.sky
 @options.output
@@ -46,6 +47,7 @@ def submit(
     no_cache: bool,
     idempotency_key: str | None,
     env: tuple[tuple[str, str], ...],
+    secrets: tuple[str, ...],
     once: bool,
     sky: bool,
     output: str,
@@ -58,6 +60,8 @@ def submit(
     loaded = files.load(file, env=dict(env), sky=sky, to_run=not planned)
     if loaded.sky:  # its scripts run otherwise than ours
         talk.say(f"{file} is read as a file of SkyPilot's")
+    if secrets:
+        loaded = loaded._replace(job=loaded.job.with_secrets(secrets))
     session.warn(loaded.warnings)
     if loaded.job.is_scheduled and not once and not planned:
         if wait or follow_tasks or idempotency_key:

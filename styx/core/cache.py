@@ -29,7 +29,7 @@ _IRRELEVANT: Final = frozenset(
 )
 
 # Left out while they are empty: so what succeeded before there were such fields still stands.
-_NEWER: Final = ("setup", "image")
+_NEWER: Final = ("setup", "image", "secrets")
 
 
 def keyed(specs: Sequence[TaskSpec]) -> tuple[TaskSpec, ...]:

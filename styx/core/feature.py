@@ -20,6 +20,7 @@ class Feature(StrEnum):
     SOURCES = "sources"  # files of web addresses are fetched
     STORAGE = "storage"  # those of buckets, too
     SETUP = "setup"  # a script runs once before the tasks of a spec
+    SECRETS = "secrets"  # they reach the task, no disk, and no output
 
 
 LACKS: Final[Mapping[str, str]] = {
@@ -27,13 +28,14 @@ LACKS: Final[Mapping[str, str]] = {
     Feature.IMAGE: "has neither podman nor docker, or is of a version that runs no images",
     Feature.SOURCES: "is of a version that fetches no files from afar: upgrade it",
     Feature.STORAGE: "cannot fetch from buckets: pip install 'styx[storage]' there",
+    Feature.SECRETS: "is of a version that takes no secrets: upgrade it",
     Feature.SETUP: "runs no `setup`: upgrade it, or install flock (of util-linux) there",
 }
 SILENT: Final[Mapping[str, str]] = {
     "docker_silent": "has docker, but its daemon does not answer the agent's user",
     "podman_silent": "has podman, but `podman info` fails for the agent's user",
 }
-ALWAYS: Final = (Feature.FILES, Feature.SOURCES)  # of every agent of this version
+ALWAYS: Final = (Feature.FILES, Feature.SECRETS, Feature.SOURCES)  # of every agent of this version
 
 
 def needed_by(spec: TaskSpec) -> tuple[str, ...]:
@@ -52,6 +54,8 @@ def _needed_by(spec: TaskSpec) -> Iterable[str]:
         yield Feature.STORAGE
     if spec.setup:
         yield Feature.SETUP
+    if spec.secrets:
+        yield Feature.SECRETS
 
 
 def with_needs(spec: TaskSpec) -> TaskSpec:

@@ -9,7 +9,7 @@ import graphlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, cast
 
-from styx.core import cache, cron, feature, fields, hook, matrix, schedule, source, units
+from styx.core import cache, cron, feature, fields, hook, matrix, schedule, secret, source, units
 from styx.core.fields import Field, Wrong
 from styx.core.schedule import Schedule
 from styx.core.spec import (
@@ -254,6 +254,7 @@ def _either_or(document: dict[str, object]) -> Iterable[FieldError]:
                 yield FieldError(f"files.{to}", message)
     if document.get("array") is not None and document.get("matrix") is not None:
         yield FieldError("matrix", "give either `array` or `matrix`, not both")
+    yield from secret.given_twice(document)
 
 
 def _default_name(given: dict[str, Any]) -> str:
@@ -375,6 +376,7 @@ TASK: Final = {
     "bundle": Field("bundle", fields.bundle_id),
     "files": Field("files", source.files),
     "image": Field("image", fields.image),
+    "secrets": Field("secrets", secret.of_task),
 }
 _ON: Final = {"on": Field("notify", hook.read)}
 _ALONE: Final = TASK | _ON

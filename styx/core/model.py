@@ -133,6 +133,14 @@ class TaskForm(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     image: Annotated[
         str, _doc("The image of a container to run in, by podman or docker.", "python:3.12")
     ] = ""
+    secrets: Annotated[
+        list[str] | dict[str, str],
+        _doc(
+            "Secrets that it gets as variables of their names, or of other names.",
+            ["HF_TOKEN"],
+            {"HF_TOKEN": "hf-prod"},
+        ),
+    ] = []
 
 
 class HookForm(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):

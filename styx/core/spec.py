@@ -118,6 +118,7 @@ class TaskSpec(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         str, str
     ] = {}  # "/" or "~" → id of the bundle laid over it; or any place → `core.source`
     setup: str = ""  # a script that runs first: on each agent once for all tasks of this spec
+    secrets: dict[str, str] = {}  # variable → the name of the secret that it holds
 
     @property
     def width(self) -> int:
@@ -135,7 +136,7 @@ class TaskSpec(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 # Shared by all specs that have nothing there: a hundred thousand of them may wait in memory.
-EMPTY: Final[Mapping[str, Any]] = {"env": {}, "labels": {}, "files": {}}
+EMPTY: Final[Mapping[str, Any]] = {"env": {}, "labels": {}, "files": {}, "secrets": {}}
 
 
 def lean(spec: TaskSpec) -> TaskSpec:

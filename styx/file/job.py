@@ -5,7 +5,7 @@ One file is one job. Without `tasks` its keys are one task; with `tasks`, what i
 default of every task.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, cast
 
 from styx.core import fields, form, model, schedule
@@ -56,6 +56,19 @@ class Job(NamedTuple):
         body = {key: value for key, value in self.body.items() if key != SCHEDULE}
         _set(body["tasks"], {schedule.DUE_VARIABLE: moment})
         return self._replace(body=body)
+
+    def with_secrets(self, names: Sequence[str]) -> "Job":
+        """The same, whose tasks all get these secrets, too, as variables of their names."""
+        for task in _each(self.body["tasks"]):
+            given: object = task.get("secrets") or []
+            if isinstance(given, list):
+                task["secrets"] = [*dict.fromkeys([*cast("list[object]", given), *names])]
+            elif isinstance(given, dict):
+                task["secrets"] = {
+                    **cast("dict[str, object]", given),
+                    **dict(zip(names, names, strict=True)),
+                }
+        return self
 
     def check(self) -> JobSpec:
         """Without a server. Raises: InvalidSpec, with line and column."""

@@ -1,4 +1,4 @@
-"""What a server keeps for its clients beside tasks: schedules, and files that go with tasks."""
+"""What a server keeps for its clients beside tasks: schedules, secrets, and files that go with tasks."""
 
 from collections.abc import AsyncIterator
 
@@ -6,6 +6,7 @@ from styx.core import bundle
 from styx.sdk.aio.calls import AsyncCalls, segment
 from styx.sdk.fields import Document
 from styx.wire import http as wire
+from styx.wire import secret as secret_wire
 
 
 class AsyncKept(AsyncCalls):
@@ -35,6 +36,27 @@ class AsyncKept(AsyncCalls):
 
     async def delete_schedule(self, name: str) -> wire.ScheduleView:
         return await self._delete(wire.ScheduleView, f"/schedules/{segment(name)}")
+
+    # --- secrets ----------------------------------------------------------------------------------
+
+    async def put_secret(self, name: str, value: str) -> secret_wire.SecretView:
+        """Create or replace."""
+        body = {"value": value}
+        return await self._put(secret_wire.SecretView, f"/secrets/{segment(name)}", body)
+
+    def secrets(self, *, limit: int | None = None) -> AsyncIterator[secret_wire.SecretView]:
+        """Without their values, which nobody is told."""
+        return self._pages(secret_wire.SecretView, "/secrets", {}, limit)
+
+    async def secret(self, name: str) -> secret_wire.SecretView:
+        return await self._read(secret_wire.SecretView, f"/secrets/{segment(name)}")
+
+    async def delete_secret(self, name: str) -> secret_wire.SecretView:
+        return await self._delete(secret_wire.SecretView, f"/secrets/{segment(name)}")
+
+    async def rotate_secret_keys(self) -> secret_wire.SecretsRotated:
+        """Put all under the first of the server's keys."""
+        return await self._post(secret_wire.SecretsRotated, "/secret-keys/rotate")
 
     # --- files (`sdk.sending` packs and sends a directory) ----------------------------------------
 

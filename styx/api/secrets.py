@@ -1,0 +1,133 @@
+"""Secrets: put, list, look, delete. A value goes in, and never comes out again."""
+
+from typing import Final
+
+from litestar import Response
+
+from styx.api import document, page, route
+from styx.api.backend import Backend
+from styx.api.route import UNCHANGED, Call, read_query, reply, visit
+from styx.core import fields, secret
+from styx.core.fields import Field, Wrong
+from styx.core.spec import JobSpec
+from styx.engine.ports import SecretRow
+from styx.errors import Conflict, FieldError, InvalidSpec, LimitReached, NotFound
+from styx.wire import secret as wire
+
+PATH: Final = "/api/v1/secrets"
+NAMED: Final = f"{PATH}/{{name}}"
+EXAMPLE: Final = {"value": "hf_…"}
+_FIELDS: Final = {"value": Field("value", secret.value)}
+
+
+class SecretRoutes:
+    def __init__(self, backend: Backend) -> None:
+        self._secrets = backend.secrets
+
+    @route.put(
+        NAMED,
+        "putSecret",
+        wire.SecretView,
+        status=201,
+        also={200: "Replaced"},
+        body=wire.SecretForm,
+        example=EXAMPLE,
+        refuses=(InvalidSpec, Conflict, LimitReached),
+    )
+    async def put(self, call: Call) -> Response[bytes]:
+        """Create or replace a secret.
+
+        Tasks that start from now on get the new value; those that run keep the one that they have.
+        """
+        name = _name(call)
+        given = _value(document.read(await call.body()))
+        row = await self._secrets.put(name, given, visit(call).actor)
+        return reply(_view(row), 201 if row.created_at == row.updated_at else 200)
+
+    @route.get(PATH, "listSecrets", list[wire.SecretView], also=UNCHANGED, query=page.PageQuery)
+    async def browse(self, call: Call) -> Response[bytes]:
+        """List secrets, without their values.
+
+        In the order in which they were created.
+        """
+        asked = read_query(call, page.PageQuery)
+        after = page.after(asked) if asked.after else ""
+        found = await self._secrets.page(after, asked.limit + 1)
+        shown = [_view(row) for row in found[: asked.limit]]
+        return page.answer(call, shown, more=len(found) > asked.limit)
+
+    @route.get(NAMED, "getSecret", wire.SecretView, refuses=(NotFound,))
+    async def get(self, call: Call) -> Response[bytes]:
+        """What is known of one secret, without its value."""
+        return reply(_view(await self._secrets.find(call.path_params["name"])))
+
+    @route.delete(NAMED, "deleteSecret", wire.SecretView, refuses=(NotFound, LimitReached))
+    async def delete(self, call: Call) -> Response[bytes]:
+        """Forget it.
+
+        Tasks that run keep the value that they have; those that name it and have not begun will fail.
+        """
+        return reply(_view(await self._secrets.delete(call.path_params["name"], visit(call).actor)))
+
+    @route.post(
+        "/api/v1/secret-keys/rotate",
+        "rotateSecretKeys",
+        wire.SecretsRotated,
+        refuses=(Conflict, LimitReached),
+    )
+    async def rotate(self, call: Call) -> Response[bytes]:
+        """Put every secret under the first of the server's keys.
+
+        Then the older keys are not needed any more.
+        """
+        return reply(wire.SecretsRotated(await self._secrets.rotate(visit(call).actor)))
+
+
+async def require(backend: Backend, spec: JobSpec) -> None:
+    """Raises: InvalidSpec, if a task names a secret that is not there: it could only fail."""
+    wanted = secret.wanted(spec)
+    if not wanted or not (absent := await backend.secrets.absent(wanted)):
+        return
+    errors = secret.unknown(spec, absent)
+    raise InvalidSpec(
+        f"{errors[0].path}: {errors[0].message}",
+        *errors,
+        hint="see what there is: styx secret list",
+    )
+
+
+def _name(call: Call) -> str:
+    name: str = call.path_params["name"]
+    if not fields.NAME.fullmatch(name):
+        wrong = FieldError(
+            "name", "expected 1 to 128 letters, digits, dots, dashes and underscores"
+        )
+        raise InvalidSpec(f"{wrong.path}: {wrong.message}", wrong)
+    return name
+
+
+def _value(given: object) -> str:
+    """Raises: InvalidSpec, which does not show it."""
+    errors: list[FieldError] = []
+    if isinstance(given, dict):
+        try:
+            return fields.read(given, _FIELDS, errors)["value"]  # pyright: ignore[reportUnknownArgumentType]: JSON
+        except KeyError:
+            errors = errors or [FieldError("value", "missing")]
+        except Wrong as wrong:
+            errors = wrong.errors
+    else:
+        errors = [FieldError("", "expected an object with `value`")]
+    raise InvalidSpec(f"{errors[0].path}: {errors[0].message}".lstrip(": "), *errors)
+
+
+def _view(row: SecretRow) -> wire.SecretView:
+    return wire.SecretView(
+        id=row.id,
+        name=row.name,
+        created_at=row.created_at,
+        created_by=row.created_by,
+        updated_at=row.updated_at,
+        updated_by=row.updated_by,
+        key_id=row.key_id,
+    )
