@@ -65,14 +65,11 @@ class Veil:
 def _forms(value: str) -> Iterator[bytes]:
     """As it is, as a shell's `$(…)` or a line has it, and as URLs and HTTP headers do."""
     raw = value.encode()
-    texts = [
-        raw,
-        raw.strip(),
-        *(line.strip() for line in raw.splitlines() if len(line) >= LINE_BYTES),
-    ]
-    for text in texts[:2]:
-        texts += (base64.b64encode(text), quote(text, safe="").encode())
-    return (text for text in texts if MASKED_BYTES <= len(text) <= LONGEST_BYTES)
+    lines = (line.strip() for line in raw.splitlines())
+    for text in (raw, raw.strip(), *(line for line in lines if len(line) >= LINE_BYTES)):
+        if len(text) >= MASKED_BYTES:
+            encoded = (text, base64.b64encode(text), quote(text, safe="").encode())
+            yield from (form for form in encoded if len(form) <= LONGEST_BYTES)
 
 
 def _spans(form: bytes, data: bytes) -> Iterator[tuple[int, int]]:

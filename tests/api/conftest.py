@@ -58,6 +58,7 @@ class Site:
     logs: LogFiles
     database: Database
     schedules: Schedules  # whoever wants due times runs it
+    secrets: Secrets
 
     async def get(self, path: str, **params: Any) -> Any:
         answer = await self.http.get(f"/api/v1{path}", params=params)
@@ -104,7 +105,7 @@ async def running(
         async with serving(app) as (url, _):
             bearer = {"authorization": f"Bearer {TOKEN}"}
             async with httpx.AsyncClient(base_url=url, headers=bearer, timeout=30) as client:
-                yield Site(url, client, engine, logs, database, schedules)
+                yield Site(url, client, engine, logs, database, schedules, secrets)
     logs.close()
 
 

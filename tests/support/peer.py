@@ -2,7 +2,7 @@
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -11,6 +11,7 @@ from styx.core.attempt import AttemptState, Exit
 from styx.core.ids import AgentId, AttemptKey
 from styx.engine import session
 from styx.engine.loop import Engine
+from styx.engine.secrets import Secrets
 from styx.errors import LinkLost
 from styx.wire import agent as wire
 
@@ -81,25 +82,33 @@ class Peer:
         await self.hear(wire.HeartbeatOk, lambda ok: ok.seq == seq)
 
     async def introduce(
-        self, *held: wire.Held, store_id: str = "s1", cpus: float = 2
+        self, *held: wire.Held, store_id: str = "s1", cpus: float = 2, features: Sequence[str] = ()
     ) -> wire.SyncOk:
-        self.say(hello(self.agent_id, store_id=store_id, cpus=cpus))
+        self.say(hello(self.agent_id, store_id=store_id, cpus=cpus, features=features))
         await self.hear(wire.Welcome)
         self.say(wire.Sync(0, last=True, attempts=held))
         return await self.hear(wire.SyncOk)
 
 
 @asynccontextmanager
-async def connected(engine: Engine, agent_id: AgentId = AGENT) -> AsyncIterator[Peer]:
+async def connected(
+    engine: Engine, agent_id: AgentId = AGENT, secrets: Secrets | None = None
+) -> AsyncIterator[Peer]:
     """A peer whose session runs; it hangs up at the end."""
     peer = Peer(agent_id)
     async with asyncio.TaskGroup() as group:
-        group.create_task(session.run(peer, engine))
+        group.create_task(session.run(peer, engine, secrets))
         yield peer
         peer.hang_up()
 
 
-def hello(agent_id: AgentId = AGENT, *, store_id: str = "s1", cpus: float = 2) -> wire.Hello:
+def hello(
+    agent_id: AgentId = AGENT,
+    *,
+    store_id: str = "s1",
+    cpus: float = 2,
+    features: Sequence[str] = (),
+) -> wire.Hello:
     return wire.Hello(
         proto=(wire.PROTO, wire.PROTO),
         agent_id=agent_id,
@@ -108,7 +117,9 @@ def hello(agent_id: AgentId = AGENT, *, store_id: str = "s1", cpus: float = 2) -
         boot_id="boot",
         incarnation="1",
         version="0",
-        capacity=Capacity(cpus_milli=round(cpus * 1_000), memory_bytes=8 << 30),
+        capacity=Capacity(
+            cpus_milli=round(cpus * 1_000), memory_bytes=8 << 30, features=tuple(features)
+        ),
         address="10.0.0.1",
     )
 
