@@ -9,9 +9,10 @@ import graphlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, cast
 
-from styx.core import cache, cron, feature, fields, hook, matrix, schedule, secret, source, units
+from styx.core import cache, cron, feature, fields, hook, matrix, output, schedule, source, units
 from styx.core.fields import Field, Wrong
 from styx.core.schedule import Schedule
+from styx.core.secret import given_twice, of_task
 from styx.core.spec import (
     EMPTY,
     MAX_EDGES_PER_JOB,
@@ -254,7 +255,7 @@ def _either_or(document: dict[str, object]) -> Iterable[FieldError]:
                 yield FieldError(f"files.{to}", message)
     if document.get("array") is not None and document.get("matrix") is not None:
         yield FieldError("matrix", "give either `array` or `matrix`, not both")
-    yield from secret.given_twice(document)
+    yield from given_twice(document)
 
 
 def _default_name(given: dict[str, Any]) -> str:
@@ -304,9 +305,10 @@ def _connected(specs: Sequence[TaskSpec], places: Sequence[str]) -> tuple[TaskSp
         where = f"{places[at[cycle[0]]]}.needs"
         errors.append(FieldError(where, f"the tasks wait for each other: {_arrows(cycle)}"))
     errors += cache.in_vain(specs, places)
+    errors += output.too_many(specs, places)
     if errors:
         raise Wrong(errors)
-    return cache.keyed(specs)
+    return cache.keyed(output.connected(specs))
 
 
 def _too_many(specs: Sequence[TaskSpec]) -> Iterable[FieldError]:
@@ -376,7 +378,8 @@ TASK: Final = {
     "bundle": Field("bundle", fields.bundle_id),
     "files": Field("files", source.files),
     "image": Field("image", fields.image),
-    "secrets": Field("secrets", secret.of_task),
+    "outputs": Field("outputs", output.read),
+    "secrets": Field("secrets", of_task),
 }
 _ON: Final = {"on": Field("notify", hook.read)}
 _ALONE: Final = TASK | _ON

@@ -152,6 +152,14 @@ class Secrets:
         return Entry(self._clock(), actor, action, name)
 
 
+def take_secretive(messages: list[wire.FromServer]) -> list[wire.Assign]:
+    """Take out those that want secrets."""
+    taken = [m for m in messages if isinstance(m, wire.Assign) and m.spec.secrets]
+    if taken:
+        messages[:] = [m for m in messages if not (isinstance(m, wire.Assign) and m.spec.secrets)]
+    return taken
+
+
 def _armed(assign: wire.Assign, values: dict[str, Found]) -> wire.Assign:
     given: dict[str, str] = {}
     for variable, name in assign.spec.secrets.items():

@@ -14,12 +14,13 @@ import structlog
 from styx.core import event
 from styx.core.attempt import TERMINAL
 from styx.core.ids import AttemptKey
+from styx.engine import pace
 from styx.engine.admission import Doorstep
 from styx.engine.links import Link
 from styx.engine.loop import Engine
 from styx.engine.ports import Leader
 from styx.engine.reports import Report, Reports
-from styx.engine.secrets import Secrets
+from styx.engine.secrets import Secrets, take_secretive
 from styx.engine.streams import Streams
 from styx.errors import (
     LimitReached,
@@ -150,7 +151,7 @@ class _Session:
 
     async def write(self) -> None:
         while messages := await self.link.take():
-            assigns = _secretive(messages) if self.link.secretive else []
+            assigns = take_secretive(messages) if self.link.secretive else []
             for frame in _frames(messages):
                 await self._channel.send(frame)
             if assigns:
@@ -277,7 +278,7 @@ class _Session:
         silence_s = self._engine.links.last_seen_s(hello.agent_id)
         if other is None or silence_s is None or other.store_id == hello.store_id:
             return False
-        return silence_s < self._engine.scheduler.suspect_after_s
+        return silence_s < other.every * self._engine.scheduler.suspect_after_s
 
     async def _held(self) -> list[wire.Held] | None:
         """All that the agent holds, from the pages of its sync."""
@@ -352,7 +353,7 @@ class _Session:
                 case wire.Heartbeat(seq, _, load):
                     self.link.load = load
                     if self._engine.leading:
-                        self.link.send(wire.HeartbeatOk(seq))
+                        self.link.send(self._beat_on(seq))
                 case wire.Notice(kind, detail, deadline_s):
                     self._noticed(kind, detail)
                     if kind == wire.PREEMPT:
@@ -364,6 +365,11 @@ class _Session:
         await self.reports.post(reports)
         return True
 
+    def _beat_on(self, seq: int) -> wire.HeartbeatOk:
+        engine = self._engine
+        self.link.every = pace.every(len(engine.links), engine.scheduler.lost_after_s)
+        return wire.HeartbeatOk(seq, self.link.every)
+
     def _noticed(self, kind: str, detail: str) -> None:
         self._notices += 1
         if self._notices <= NOTICES_LOGGED:
@@ -372,14 +378,6 @@ class _Session:
     async def _preempted(self, deadline_s: float) -> None:
         link = self.link
         await self._engine.post(event.AgentPreempted(link.agent_id, link.session, deadline_s))
-
-
-def _secretive(messages: list[wire.FromServer]) -> list[wire.Assign]:
-    """Take out those that want secrets."""
-    assigns = [m for m in messages if isinstance(m, wire.Assign) and m.spec.secrets]
-    if assigns:
-        messages[:] = [m for m in messages if not (isinstance(m, wire.Assign) and m.spec.secrets)]
-    return assigns
 
 
 def _frames(messages: list[wire.FromServer]) -> Iterator[bytes]:

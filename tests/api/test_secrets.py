@@ -6,7 +6,6 @@ import pytest
 
 from styx.config import Config
 from styx.config import Secrets as Settings
-from styx.core.feature import ALWAYS
 from styx.core.job import PROJECT
 from styx.core.task import Reason
 from styx.core.world import World
@@ -103,7 +102,7 @@ async def test_a_task_of_an_unknown_secret_is_refused_with_the_cure(empty: Site)
 async def test_the_value_reaches_the_task_and_nothing_else(site: Site) -> None:
     await put(site, "hf-prod", "an-old-one")
     async with peer.connected(site.engine, secrets=site.secrets) as agent:
-        await agent.introduce(features=ALWAYS, cpus=4)
+        await agent.introduce(cpus=4)
         first = await site.submit(secrets={"TOKEN": "hf-prod"})
         assert (await agent.hear(wire.Assign)).secrets == {"TOKEN": "an-old-one"}
         await put(site, "hf-prod", status=200)
@@ -125,7 +124,7 @@ async def test_without_its_secret_a_task_fails_and_says_why(site: Site) -> None:
     task = await site.submit(secrets=["TOKEN"])
     await site.http.delete(f"{PATH}/TOKEN")
     async with peer.connected(site.engine, secrets=site.secrets) as agent:
-        await agent.introduce(features=ALWAYS)
+        await agent.introduce()
         assign = await agent.hear(wire.Assign)
         assert assign.secrets == {}
         assert "'TOKEN'" in assign.secret_missing
@@ -140,11 +139,11 @@ async def test_without_its_secret_a_task_fails_and_says_why(site: Site) -> None:
 async def test_whoever_holds_such_a_task_is_told_what_to_mask(site: Site) -> None:
     await put(site, "TOKEN")
     async with peer.connected(site.engine, secrets=site.secrets) as agent:
-        await agent.introduce(features=ALWAYS)
+        await agent.introduce()
         key = await started(agent, await site.submit(secrets=["TOKEN"]))
         assert agent.unheard(wire.Redact) == []
     async with peer.connected(site.engine, secrets=site.secrets) as agent:
-        await agent.introduce(peer.running(key), features=ALWAYS)
+        await agent.introduce(peer.running(key))
         told = agent.unheard(wire.Redact)  # before the answer to its sync
         assert told == [wire.Redact((key,), (CANARY,))]
         assert CANARY not in repr(told)

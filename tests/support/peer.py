@@ -2,12 +2,13 @@
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from styx.core.agent import Capacity
 from styx.core.attempt import AttemptState, Exit
+from styx.core.feature import ALWAYS
 from styx.core.ids import AgentId, AttemptKey
 from styx.engine import session
 from styx.engine.loop import Engine
@@ -82,9 +83,9 @@ class Peer:
         await self.hear(wire.HeartbeatOk, lambda ok: ok.seq == seq)
 
     async def introduce(
-        self, *held: wire.Held, store_id: str = "s1", cpus: float = 2, features: Sequence[str] = ()
+        self, *held: wire.Held, store_id: str = "s1", cpus: float = 2
     ) -> wire.SyncOk:
-        self.say(hello(self.agent_id, store_id=store_id, cpus=cpus, features=features))
+        self.say(hello(self.agent_id, store_id=store_id, cpus=cpus))
         await self.hear(wire.Welcome)
         self.say(wire.Sync(0, last=True, attempts=held))
         return await self.hear(wire.SyncOk)
@@ -102,13 +103,7 @@ async def connected(
         peer.hang_up()
 
 
-def hello(
-    agent_id: AgentId = AGENT,
-    *,
-    store_id: str = "s1",
-    cpus: float = 2,
-    features: Sequence[str] = (),
-) -> wire.Hello:
+def hello(agent_id: AgentId = AGENT, *, store_id: str = "s1", cpus: float = 2) -> wire.Hello:
     return wire.Hello(
         proto=(wire.PROTO, wire.PROTO),
         agent_id=agent_id,
@@ -117,9 +112,7 @@ def hello(
         boot_id="boot",
         incarnation="1",
         version="0",
-        capacity=Capacity(
-            cpus_milli=round(cpus * 1_000), memory_bytes=8 << 30, features=tuple(features)
-        ),
+        capacity=Capacity(cpus_milli=round(cpus * 1_000), memory_bytes=8 << 30, features=ALWAYS),
         address="10.0.0.1",
     )
 
