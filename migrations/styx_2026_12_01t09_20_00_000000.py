@@ -12,6 +12,7 @@ CREATE TABLE secrets (
     id uuid PRIMARY KEY,
     project text NOT NULL,
     name text NOT NULL,
+    job_id uuid,
     ciphertext bytea NOT NULL,
     wrapped_key bytea NOT NULL,
     key_id text NOT NULL,

@@ -63,7 +63,7 @@ class Site:
         self._config = config
         self._told = Settings.of(config.webhooks, webhook_secret)
         self._group: asyncio.TaskGroup | None = None
-        self._notifying: asyncio.Task[None] | None = None  # while we lead
+        self._leading: list[asyncio.Task[None]] = []  # what runs while we lead
         self._on_settled = on_settled
         spans = Spans()
         self._exporter = _exporter(spans, config.telemetry.otlp_endpoint)
@@ -115,9 +115,9 @@ class Site:
         """Another leads now, or we do: whoever follows or waits asks anew."""
         engine, opened = self.replica.engine, self._election.opened
         schedules = self.replica.schedules
-        if self._notifying is not None:
-            self._notifying.cancel()
-            self._notifying = None
+        for task in self._leading:
+            task.cancel()
+        self._leading.clear()
         if engine is not None and opened is not None and schedules is not None:
             database, logs = opened
             files = Files(database, **msgspec.structs.asdict(self._config.files))
@@ -129,9 +129,8 @@ class Site:
             )
             notifier = Notifier(Notices(database), database.query, engine.feed, self._told)
             assert self._group is not None, "it was begun before anybody led"
-            self._notifying = supervise.start(
-                self._group, "webhooks", notifier.run, report=restarting
-            )
+            for name, run in (("webhooks", notifier.run), ("secrets", secrets.run)):
+                self._leading.append(supervise.start(self._group, name, run, report=restarting))
         else:
             self._app = self._follower
         self.gate.close()

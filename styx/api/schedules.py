@@ -60,7 +60,7 @@ class Schedules:
         given = await submit.checked(await call.body(), lambda document: _checked(document, name))
         submit.judge_hooks(self._backend, given.job)
         await submit.require_bundles(self._backend, given.job)
-        await secrets.require(self._backend, given.job)
+        await secrets.require(self._backend, given.job, None)
         row, new = await self._schedules.put(
             name, given.document, given.schedule, visit(call).actor
         )

@@ -1,6 +1,7 @@
 """Secrets: put, list, look, delete. A value goes in, and never comes out again."""
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from litestar import Response
 
@@ -9,6 +10,7 @@ from styx.api.backend import Backend
 from styx.api.route import UNCHANGED, Call, read_query, reply, visit
 from styx.core import fields, secret
 from styx.core.fields import Field, Wrong
+from styx.core.ids import JobId
 from styx.core.spec import JobSpec
 from styx.engine.ports import SecretRow
 from styx.errors import Conflict, FieldError, InvalidSpec, LimitReached, NotFound
@@ -17,7 +19,8 @@ from styx.wire import secret as wire
 PATH: Final = "/api/v1/secrets"
 NAMED: Final = f"{PATH}/{{name}}"
 EXAMPLE: Final = {"value": "hf_…"}
-_FIELDS: Final = {"value": Field("value", secret.value)}
+_VALUE: Final = {"value": Field("value", secret.value)}
+_GIVEN: Final = {"values": Field("value", secret.values)}
 
 
 class SecretRoutes:
@@ -40,7 +43,7 @@ class SecretRoutes:
         Tasks that start from now on get the new value; those that run keep the one that they have.
         """
         name = _name(call)
-        given = _value(document.read(await call.body()))
+        given: str = _read(document.read(await call.body()), _VALUE)
         row = await self._secrets.put(name, given, visit(call).actor)
         return reply(_view(row), 201 if row.created_at == row.updated_at else 200)
 
@@ -82,11 +85,33 @@ class SecretRoutes:
         """
         return reply(wire.SecretsRotated(await self._secrets.rotate(visit(call).actor)))
 
+    @route.post(
+        "/api/v1/job-secrets",
+        "giveSecrets",
+        wire.SecretsGiven,
+        status=201,
+        body=wire.SecretsForm,
+        example={"values": {"HF_TOKEN": "hf_…"}},
+        refuses=(InvalidSpec, Conflict, LimitReached),
+    )
+    async def give(self, call: Call) -> Response[bytes]:
+        """Give values for one job.
 
-async def require(backend: Backend, spec: JobSpec) -> None:
-    """Raises: InvalidSpec, if a task names a secret that is not there: it could only fail."""
+        A task of it names them by what is answered, in its `secrets`. They are forgotten an hour or two
+        after its end, or if no job comes.
+        """
+        given = _read(document.read(await call.body()), _GIVEN)
+        names = await self._secrets.give(given, visit(call).actor)
+        return reply(wire.SecretsGiven(names), 201)
+
+
+async def require(backend: Backend, spec: JobSpec, job_id: JobId | None) -> None:
+    """What was given for one job becomes that of this one; None is of a schedule.
+
+    Raises: InvalidSpec, if a task names a secret that is not there: it could only fail.
+    """
     wanted = secret.wanted(spec)
-    if not wanted or not (absent := await backend.secrets.absent(wanted)):
+    if not wanted or not (absent := await backend.secrets.absent(wanted, job_id)):
         return
     errors = secret.unknown(spec, absent)
     raise InvalidSpec(
@@ -106,18 +131,18 @@ def _name(call: Call) -> str:
     return name
 
 
-def _value(given: object) -> str:
+def _read(given: object, known: Mapping[str, Field]) -> Any:
     """Raises: InvalidSpec, which does not show it."""
     errors: list[FieldError] = []
     if isinstance(given, dict):
         try:
-            return fields.read(given, _FIELDS, errors)["value"]  # pyright: ignore[reportUnknownArgumentType]: JSON
+            return fields.read(given, known, errors)["value"]  # pyright: ignore[reportUnknownArgumentType]: JSON
         except KeyError:
-            errors = errors or [FieldError("value", "missing")]
+            errors = errors or [FieldError(next(iter(known)), "missing")]
         except Wrong as wrong:
             errors = wrong.errors
     else:
-        errors = [FieldError("", "expected an object with `value`")]
+        errors = [FieldError("", f"expected an object with `{next(iter(known))}`")]
     raise InvalidSpec(f"{errors[0].path}: {errors[0].message}".lstrip(": "), *errors)
 
 

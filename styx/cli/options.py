@@ -38,9 +38,9 @@ sky = click.option(
 secret = click.option(
     "--secret",
     "secrets",
-    metavar="NAME",
+    metavar="NAME[=VALUE]",
     multiple=True,
-    help="A secret, as the variable of its name: see `styx secret`.",
+    help="A secret, as the variable of its name (see `styx secret`), or with a value for this job alone.",
 )
 limit = click.option(
     "--limit", type=click.IntRange(1), default=50, show_default=True, help="At most so many."

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from styx.cli import exits, follow, local, options, parcels, plan, render, session
+from styx.cli import exits, follow, local, options, parcels, plan, render, session, values
 from styx.core import fields, units
 from styx.core.spec import Priority
 from styx.file.document import ENDINGS
@@ -72,11 +72,11 @@ def run(
         return _file(command[0], given, idempotency_key=idempotency_key, **how)
     if planned:
         with session.connect() as styx:
-            document = _document(command, given) | _place(styx, given["workdir"], sent=False)
+            document = _document(command, given) | _beside(styx, given, sent=False)
             return plan.show(styx, {"tasks": [document]}, "table")
     with local.connect_or_start() as styx:
         key = idempotency_key or ""
-        document = _document(command, given) | _place(styx, given["workdir"], sent=True)
+        document = _document(command, given) | _beside(styx, given, sent=True)
         if given["array"]:
             job = styx.submit_job({"tasks": [document]}, key=key)
             session.warn(job.warnings)
@@ -111,6 +111,13 @@ def _place(styx: Styx, workdir: str | None, *, sent: bool) -> dict[str, Any]:
     return {"bundle": parcels.of(styx, (Path(workdir).resolve(), ""), sent=sent)}
 
 
+def _beside(styx: Styx, given: dict[str, Any], *, sent: bool) -> dict[str, Any]:
+    """What depends on the server, or is sent to it."""
+    secrets = values.secrets(styx, given["secrets"], sent=sent)
+    placed = _place(styx, given["workdir"], sent=sent)
+    return placed | {"secrets": secrets} if secrets else placed
+
+
 def _document(command: tuple[str, ...], given: dict[str, Any]) -> dict[str, Any]:
     resources = {name: given[name] for name in ("cpus", "memory", "gpus", "disk", "arch")}
     document = {
@@ -118,7 +125,6 @@ def _document(command: tuple[str, ...], given: dict[str, Any]) -> dict[str, Any]
         "command": command[0],
         "args": list(command[1:]),
         "env": dict(given["env"]),
-        "secrets": list(given["secrets"]),
         "resources": {name: value for name, value in resources.items() if value is not None},
         "labels": dict(given["label"]),
         **{

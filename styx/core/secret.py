@@ -3,6 +3,7 @@
 What is wrong is told without the text that was given: who mistakes the field may have put a value there.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Final, cast
 
@@ -15,9 +16,17 @@ from styx.errors import FieldError
 MAX_VALUE_BYTES: Final = 48 << 10
 MAX_TASK_BYTES: Final = 128 << 10  # of one task, together: they fit one frame to the agent
 MAX_OF_A_TASK: Final = 100
+GIVEN: Final = "~"  # begins no name of a person's
 MASKED_BYTES: Final = 6  # what is shorter is not masked in output: it would be found everywhere
+_NAME: Final = re.compile(rf"{fields.NAME.pattern}|{GIVEN}[0-9a-f-]{{36}}")
 _NAME_RULE: Final = "the name of a secret: letters, digits and . _ -; a value has no place here"
+_FOR_ANOTHER: Final = "its value was given for one job, and is for no other: give it anew, or keep it with styx secret set"
 _VARIABLE_RULE: Final = "a variable's name: letters, digits, underscores; name the secret after it"
+
+
+def is_given(name: str) -> bool:
+    """Whether it is what the server calls a value that was given for one job."""
+    return name.startswith(GIVEN)
 
 
 def of_task(value: object) -> dict[str, str]:
@@ -66,6 +75,27 @@ def value(given: object) -> str:
     return given
 
 
+def values(given: object) -> dict[str, str]:
+    """Those of several variables. Raises: Wrong, which shows none."""
+    if not isinstance(given, dict):
+        raise Wrong([FieldError("", "expected an object of variables and values")])
+    errors: list[FieldError] = []
+    read: dict[str, str] = {}
+    for variable, text in cast("dict[object, object]", given).items():
+        if not isinstance(variable, str) or not fields.ENV_NAME.fullmatch(variable):
+            errors.append(FieldError(fields.short(variable), f"expected {_VARIABLE_RULE}"))
+            continue
+        try:
+            read[variable] = value(text)
+        except Wrong as wrong:
+            errors += fields.below(variable, None, wrong)
+    if len(read) > MAX_OF_A_TASK:
+        errors.append(FieldError("", f"at most {MAX_OF_A_TASK} secrets"))
+    if errors:
+        raise Wrong(errors)
+    return read
+
+
 def wanted(job: JobSpec) -> set[str]:
     return {name for spec in job.tasks if spec.secrets for name in spec.secrets.values()}
 
@@ -77,7 +107,9 @@ def unknown(job: JobSpec, absent: set[str]) -> list[FieldError]:
             f"secrets.{variable}"
             if len(job.tasks) == 1
             else f"tasks.{spec.name}.secrets.{variable}",
-            f"there is no secret {name!r}: styx secret set {name}",
+            _FOR_ANOTHER
+            if is_given(name)
+            else f"there is no secret {name!r}: styx secret set {name}",
         )
         for spec in job.tasks
         if spec.secrets
@@ -87,7 +119,7 @@ def unknown(job: JobSpec, absent: set[str]) -> list[FieldError]:
 
 
 def _wrong(where: str, variable: object, name: object) -> Iterable[FieldError]:
-    if not isinstance(name, str) or not fields.NAME.fullmatch(name):
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
         yield FieldError(where, f"expected {_NAME_RULE}")
     elif not isinstance(variable, str) or not fields.ENV_NAME.fullmatch(variable):
         yield FieldError(where, f"expected {_VARIABLE_RULE}")

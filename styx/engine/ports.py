@@ -1,6 +1,7 @@
 """What the engine needs of the outside. `styx.store` implements it on Postgres and disk."""
 
 from collections.abc import Collection, Sequence
+from datetime import datetime
 from typing import Protocol
 
 from styx.core.audit import Entry
@@ -143,6 +144,14 @@ class SecretStore(Protocol):
 
     async def values(self, project: str, names: Collection[str]) -> dict[str, Found]:
         """Of each name; where there is no key to open it with, that is why it is wanting."""
+        ...
+
+    async def claim(self, project: str, names: Collection[str], job_id: JobId) -> set[str]:
+        """Make values that were given for one job that job's; those that are another's are left out."""
+        ...
+
+    async def sweep(self, before: datetime) -> int:
+        """Forget values that were given before, for jobs that were over by then or never came to be."""
         ...
 
     async def named_by(self, tasks: Collection[TaskId]) -> dict[TaskId, frozenset[str]]:

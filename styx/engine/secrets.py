@@ -4,23 +4,26 @@ Values are read when an assignment is about to be sent, by the session that send
 and a task without secrets does not come here at all.
 """
 
+import asyncio
 from collections.abc import Callable, Collection, Iterable, Sequence
-from datetime import datetime
+from contextlib import suppress
+from datetime import datetime, timedelta
 from typing import Final
 
 import msgspec
 
 from styx.core import fields, secret
 from styx.core.audit import Entry
-from styx.core.ids import AttemptKey
+from styx.core.ids import AttemptKey, JobId
 from styx.core.job import PROJECT
 from styx.core.world import World
 from styx.engine.ports import Found, SecretRow, SecretStore
-from styx.errors import Conflict, NotFound
+from styx.errors import Conflict, NotFound, StoreUnavailable
 from styx.kit import uuid7
 from styx.wire import agent as wire
 
 FRESH_S: Final = 10.0  # a value is read once for the many assignments of an array
+SWEEP_S: Final = 3_600.0  # so long after its end a job may still have output to be masked
 KEPT: Final = 100  # values in memory: 5 MiB at the most
 KEYS: Final = 5_000  # of one `Redact`: half a frame
 
@@ -84,10 +87,31 @@ class Secrets:
             )
         return moved
 
-    async def absent(self, names: Collection[str]) -> set[str]:
-        """Those that do not exist. Raises: StoreUnavailable."""
-        found = await self._rows.find(PROJECT, names)
-        return set(names) - {row.name for row in found}
+    async def give(self, values: dict[str, str], actor: str) -> dict[str, str]:
+        """Values for one job, by variable; return the names under which it may ask for them."""
+        names: dict[str, str] = {}
+        for variable, value in values.items():
+            id_ = uuid7.new()
+            names[variable] = name = f"{secret.GIVEN}{id_}"
+            told = self._told(actor, "secret.give", variable)
+            await self._rows.put(id_, PROJECT, name, value, told)
+        return names
+
+    async def absent(self, names: Collection[str], job_id: JobId | None) -> set[str]:
+        """Those that do not exist for this job; None is one of many. Raises: StoreUnavailable, StaleWrite."""
+        given = set(filter(secret.is_given, names))
+        kept = set(names) - given
+        found = {row.name for row in await self._rows.find(PROJECT, kept)} if kept else set[str]()
+        if given and job_id is not None:
+            found |= await self._rows.claim(PROJECT, given, job_id)
+        return set(names) - found
+
+    async def run(self) -> None:
+        """Forget what was given for jobs that are over. Raises: StaleWrite."""
+        while True:
+            with suppress(StoreUnavailable):
+                await self._rows.sweep(self._clock() - timedelta(seconds=SWEEP_S))
+            await asyncio.sleep(SWEEP_S)
 
     # --- what agents are given --------------------------------------------------------------------
 
@@ -164,7 +188,8 @@ def _armed(assign: wire.Assign, values: dict[str, Found]) -> wire.Assign:
     given: dict[str, str] = {}
     for variable, name in assign.spec.secrets.items():
         if wanting := values[name].wanting:
-            why = f"the secret {name!r} cannot be given: {wanting}"
+            what = f"the value of {variable}" if secret.is_given(name) else f"the secret {name!r}"
+            why = f"{what} cannot be given: {wanting}"
             return msgspec.structs.replace(assign, secret_missing=why)
         given[variable] = values[name].value
     if sum(len(value.encode()) for value in given.values()) > secret.MAX_TASK_BYTES:

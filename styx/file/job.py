@@ -5,7 +5,7 @@ One file is one job. Without `tasks` its keys are one task; with `tasks`, what i
 default of every task.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple, cast
 
 from styx.core import fields, form, model, schedule
@@ -57,17 +57,14 @@ class Job(NamedTuple):
         _set(body["tasks"], {schedule.DUE_VARIABLE: moment})
         return self._replace(body=body)
 
-    def with_secrets(self, names: Sequence[str]) -> "Job":
-        """The same, whose tasks all get these secrets, too, as variables of their names."""
+    def with_secrets(self, secrets: Mapping[str, str]) -> "Job":
+        """The same, whose tasks all get these secrets, too, whatever the file says."""
         for task in _each(self.body["tasks"]):
             given: object = task.get("secrets") or []
             if isinstance(given, list):
-                task["secrets"] = [*dict.fromkeys([*cast("list[object]", given), *names])]
-            elif isinstance(given, dict):
-                task["secrets"] = {
-                    **cast("dict[str, object]", given),
-                    **dict(zip(names, names, strict=True)),
-                }
+                given = {str(name): name for name in cast("list[object]", given)}
+            if isinstance(given, dict):  # else it is the check's to refuse
+                task["secrets"] = {**cast("dict[str, object]", given), **secrets}
         return self
 
     def check(self) -> JobSpec:

@@ -2,7 +2,7 @@
 """What a server keeps for its clients beside tasks: schedules, secrets, and files that go with tasks."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from styx.core import bundle
@@ -58,6 +58,11 @@ class Kept(Calls):
 
     def delete_secret(self, name: str) -> secret_wire.SecretView:
         return self._delete(secret_wire.SecretView, f"/secrets/{segment(name)}")
+
+    def give_secrets(self, values: Mapping[str, str]) -> dict[str, str]:
+        """Values for one job, by variable: `secrets` of its tasks."""
+        body = {"values": dict(values)}
+        return (self._post(secret_wire.SecretsGiven, "/job-secrets", body=body)).names
 
     def rotate_secret_keys(self) -> secret_wire.SecretsRotated:
         """Put all under the first of the server's keys."""

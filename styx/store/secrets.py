@@ -5,12 +5,14 @@ Every write is fenced by the leader's term, and told in the audit trail by the s
 
 import asyncio
 from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 import msgspec
 
 from styx.core.audit import Entry
-from styx.core.ids import TaskId
+from styx.core.ids import JobId, TaskId
+from styx.core.secret import GIVEN
 from styx.errors import Conflict, StaleWrite, StoreUnavailable
 from styx.kit import envelope
 from styx.store import leader, pool
@@ -20,6 +22,22 @@ from styx.store.postgres import Database
 
 _TOLD: Final = "id, name, key_id, created_at, created_by, updated_at, updated_by"
 _SEALED: Final = "name, ciphertext, wrapped_key, key_id"
+# Fenced, as a change is, and told to nobody.
+_CLAIM: Final = f"""
+WITH fence AS MATERIALIZED ({leader.FENCE}), done AS (
+    UPDATE secrets SET job_id = $4::uuid WHERE project = $2 AND name = ANY($3::text[])
+        AND (job_id IS NULL OR job_id = $4::uuid) RETURNING name)
+SELECT styx_expect('the leader''s fence', 1, (SELECT count(*) FROM fence)),
+    ARRAY(SELECT name FROM done) AS names
+"""
+_SWEEP: Final = f"""
+WITH fence AS MATERIALIZED ({leader.FENCE}), done AS (
+    DELETE FROM secrets s WHERE starts_with(s.name, $2) AND s.created_at < $3::timestamptz
+        AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.id = s.job_id
+            AND (j.state = 'running' OR j.finished_at >= $3::timestamptz)) RETURNING name)
+SELECT styx_expect('the leader''s fence', 1, (SELECT count(*) FROM fence)),
+    ARRAY(SELECT name FROM done) AS names
+"""
 _NAMED_BY: Final = """
 SELECT t.id, s.body FROM tasks t JOIN specs s ON s.id = t.spec_id
 WHERE t.id = ANY($1::uuid[]) AND s.body LIKE '%"secrets":{"%'
@@ -82,8 +100,8 @@ class SecretRows:
         """See `engine.ports.SecretStore`."""
         rows = await self._fetch(
             f"SELECT {_TOLD} FROM secrets WHERE project = $1 AND ($2 = '' OR id::text > $2)"
-            " ORDER BY id LIMIT $3",
-            *(project, after, limit),
+            " AND NOT starts_with(name, $4) ORDER BY id LIMIT $3",
+            *(project, after, limit, GIVEN),
         )
         return list(map(_row, rows))
 
@@ -109,6 +127,15 @@ class SecretRows:
         except Conflict as error:
             return found | {row["name"]: Found("", error.message) for row in rows}
         return found | {row["name"]: _opened(keyring, project, row) for row in rows}
+
+    async def claim(self, project: str, names: Collection[str], job_id: JobId) -> set[str]:
+        """See `engine.ports.SecretStore`."""
+        row = await self._write(_CLAIM, project, list(names), job_id)
+        return set(row["names"])
+
+    async def sweep(self, before: datetime) -> int:
+        """See `engine.ports.SecretStore`."""
+        return len((await self._write(_SWEEP, GIVEN, before))["names"])
 
     async def named_by(self, tasks: Collection[TaskId]) -> dict[TaskId, frozenset[str]]:
         """See `engine.ports.SecretStore`."""
@@ -141,15 +168,18 @@ class SecretRows:
         return self._keyring
 
     async def _change(self, statement: str, told: Entry, *values: object) -> SecretRow | None:
+        row = await self._write(statement, [_encode(told).decode()], *values)
+        return _row(row) if row["name"] is not None else None
+
+    async def _write(self, statement: str, *values: object) -> Any:
         term = self._database.term
         try:
             async with pool.using(self._database.writers) as connection:
-                row = await connection.fetchrow(statement, term, [_encode(told).decode()], *values)
+                return await connection.fetchrow(statement, term, *values)
         except StaleWrite:
             if self._database.term != term:  # it was ours, and has moved on
                 raise StoreUnavailable("the term has changed meanwhile") from None
             raise
-        return _row(row) if row["name"] is not None else None
 
     async def _fetch(self, query: str, *values: object) -> Sequence[Any]:
         async with pool.using(self._database.readers) as connection:

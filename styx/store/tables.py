@@ -211,7 +211,8 @@ class Secrets(Table):
 
     id = UUID(primary_key=True)
     project = Text()
-    name = Text()
+    name = Text()  # with a ~ of what was given for one job
+    job_id = UUID(null=True)  # which that is, once it is there
     ciphertext = Bytea()
     wrapped_key = Bytea()  # that the value is sealed with
     key_id = Text()  # of the server's key that this one is sealed with

@@ -25,3 +25,14 @@ class SecretView(msgspec.Struct):
 
 class SecretsRotated(msgspec.Struct):
     rotated: int
+
+
+class SecretsForm(msgspec.Struct, forbid_unknown_fields=True):
+    values: Annotated[dict[str, str], msgspec.Meta(description="By variable.")]
+
+    def __repr__(self) -> str:
+        return "SecretsForm(***)"
+
+
+class SecretsGiven(msgspec.Struct):
+    names: dict[str, str]  # by variable: `secrets` of a task

@@ -1,5 +1,6 @@
 """Secrets over HTTP and on the agents' socket: what goes in comes out in one place, an assignment."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -151,6 +152,34 @@ async def test_whoever_holds_such_a_task_is_told_what_to_mask(site: Site) -> Non
         await agent.hear(wire.EvOk, lambda ok: ok.kind == "exited")
     # Its task is over, and a server that begins now does not know it; some output is still to come.
     assert await site.secrets.redactions([key], World()) == told
+
+
+async def test_a_value_for_one_job_is_that_job_s_and_goes_with_it(site: Site) -> None:
+    made = await site.post("/job-secrets", {"values": {"TOKEN": CANARY}})
+    assert CANARY not in str(made)
+    task = {"command": "true", "secrets": made["names"]}
+    async with peer.connected(site.engine, secrets=site.secrets) as agent:
+        await agent.introduce()
+        asked = await site.post("/tasks", task, headers={"idempotency-key": "k"})
+        assign = await agent.hear(wire.Assign)
+        assert assign.secrets == {"TOKEN": CANARY}
+        assert CANARY not in str([await site.get(f"/tasks/{asked['task_id']}"), await dumped(site)])
+        again = await site.post("/tasks", task, status=200, headers={"idempotency-key": "k"})
+        assert again["task_id"] == asked["task_id"]
+        assert await site.get("/secrets") == []
+        problem = await site.refused(422, "POST", "/api/v1/tasks", json=task)
+        assert "for one job" in problem["detail"]
+        document = {"schedule": "0 2 * * *", "tasks": {"a": task}}
+        await site.refused(422, "PUT", "/api/v1/schedules/nightly", json=document)
+        rows = SecretRows(site.database, MasterKeys(Config()))
+        later = utc_now() + timedelta(hours=1)
+        assert await rows.sweep(later) == 0  # it runs
+        agent.say(wire.EvAccepted(assign.key), peer.an_end(assign.key))
+        await agent.hear(wire.EvOk, lambda ok: ok.kind == "exited")
+    assert await rows.sweep(utc_now() - timedelta(hours=1)) == 0  # some output may be on its way
+    assert await rows.sweep(later) == 1
+    actions = [(entry["action"], entry["object_id"]) for entry in await site.get("/audit")]
+    assert ("secret.give", "TOKEN") in actions
 
 
 async def test_keys_that_are_wrong_wanting_or_old(site: Site) -> None:

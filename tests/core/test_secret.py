@@ -34,6 +34,8 @@ def test_only_an_agent_that_takes_secrets_gets_it() -> None:
 def test_the_name_counts_for_the_cache() -> None:
     keys = {spec_of(cache=True, secrets=given).cache_key for given in ([], ["A"], {"A": "B"})}
     assert len(keys) == 3
+    of_one_job = [{"A": f"~{digit * 36}"} for digit in "12"]
+    assert len({spec_of(cache=True, secrets=given).cache_key for given in of_one_job}) == 1
 
 
 @pytest.mark.parametrize(

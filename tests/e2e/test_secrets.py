@@ -43,3 +43,14 @@ def test_the_task_has_it_and_nobody_else(site: Site, tmp_path: Path) -> None:
         assert CANARY.encode() not in site.call("GET", f"/api/v1/{path}").body
     assert site.cli("secret", "list", "-o", "name").stdout == b"hf-prod\n"
     assert site.cli("secret", "delete", "hf-prod").stderr == b"hf-prod: deleted\n"
+
+
+def test_a_value_for_one_run(site: Site, tmp_path: Path) -> None:
+    """Of a command and of a file, in which the secret that it stands in for is not there."""
+    (tmp_path / "t.yaml").write_text("run: echo $TOKEN\nsecrets: {TOKEN: nowhere}\n")
+    shown = b"*" * len(CANARY) + b"\n"
+    given = f"--secret=TOKEN={CANARY}"
+    assert site.cli("run", given, "sh", "-c", "echo $TOKEN").stdout == shown
+    assert site.cli("run", given, str(tmp_path / "t.yaml")).stdout.endswith(shown)
+    assert site.cli("secret", "list", "-o", "name").stdout == b""
+    assert holding(site) == []

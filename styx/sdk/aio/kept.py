@@ -1,7 +1,7 @@
 """What a server keeps for its clients beside tasks: schedules, secrets, and files that go with tasks."""
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 from styx.core import bundle
@@ -57,6 +57,11 @@ class AsyncKept(AsyncCalls):
 
     async def delete_secret(self, name: str) -> secret_wire.SecretView:
         return await self._delete(secret_wire.SecretView, f"/secrets/{segment(name)}")
+
+    async def give_secrets(self, values: Mapping[str, str]) -> dict[str, str]:
+        """Values for one job, by variable: `secrets` of its tasks."""
+        body = {"values": dict(values)}
+        return (await self._post(secret_wire.SecretsGiven, "/job-secrets", body=body)).names
 
     async def rotate_secret_keys(self) -> secret_wire.SecretsRotated:
         """Put all under the first of the server's keys."""
