@@ -1,7 +1,7 @@
 """Secrets: put, list, look, delete. A value goes in, and never comes out again."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from litestar import Response
 
@@ -9,7 +9,7 @@ from styx.api import document, page, route
 from styx.api.backend import Backend
 from styx.api.route import UNCHANGED, Call, read_query, reply, visit
 from styx.core import fields, secret
-from styx.core.fields import Field, Wrong
+from styx.core.fields import Field
 from styx.core.ids import JobId
 from styx.core.spec import JobSpec
 from styx.engine.ports import SecretRow
@@ -20,7 +20,7 @@ PATH: Final = "/api/v1/secrets"
 NAMED: Final = f"{PATH}/{{name}}"
 EXAMPLE: Final = {"value": "hf_…"}
 _VALUE: Final = {"value": Field("value", secret.value)}
-_GIVEN: Final = {"values": Field("value", secret.values)}
+_GIVEN: Final = {"values": Field("values", secret.values)}
 
 
 class SecretRoutes:
@@ -132,18 +132,16 @@ def _name(call: Call) -> str:
 
 
 def _read(given: object, known: Mapping[str, Field]) -> Any:
-    """Raises: InvalidSpec, which does not show it."""
+    """The one field of a body. Raises: InvalidSpec, which does not show it."""
+    [key] = known
     errors: list[FieldError] = []
-    if isinstance(given, dict):
-        try:
-            return fields.read(given, known, errors)["value"]  # pyright: ignore[reportUnknownArgumentType]: JSON
-        except KeyError:
-            errors = errors or [FieldError(next(iter(known)), "missing")]
-        except Wrong as wrong:
-            errors = wrong.errors
-    else:
-        errors = [FieldError("", f"expected an object with `{next(iter(known))}`")]
-    raise InvalidSpec(f"{errors[0].path}: {errors[0].message}".lstrip(": "), *errors)
+    read: dict[str, Any] = {}
+    if isinstance(given, dict):  # what else it is would be shown
+        read = fields.read(cast("object", given), known, errors)
+    if not errors and known[key].keep in read:
+        return read[known[key].keep]
+    errors = errors or [FieldError(key, "missing: the body is an object with it")]
+    raise InvalidSpec(f"{errors[0].path}: {errors[0].message}", *errors)
 
 
 def _view(row: SecretRow) -> wire.SecretView:

@@ -78,7 +78,8 @@ async def test_put_look_and_delete(site: Site) -> None:
         ("A", {"value": f"{CANARY}\0"}, "value"),
         ("A", {"value": [CANARY]}, "value"),
         ("A", {"value": CANARY * 3_000}, "value"),
-        ("A", [CANARY], ""),
+        ("A", [CANARY], "value"),
+        ("A", {"value": CANARY, "vlaue": CANARY}, "vlaue"),
         ("no%20name", {"value": CANARY}, "name"),
     ],
 )
