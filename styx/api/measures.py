@@ -33,6 +33,7 @@ CLASSES: Final[Mapping[Reason, str]] = {
             Reason.TIMEOUT,
             Reason.SPAWN_ERROR,
             Reason.OUTPUTS,
+            Reason.SECRET_MISSING,
             Reason.RETRIES_EXHAUSTED,
         ),
         "task",

@@ -20,6 +20,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
             "styx.cli.schedules:schedules",
             "Jobs that run again and again: list, pause, run",
         ),
+        "secret": ("styx.cli.secrets:secret", "Values that tasks get and nobody sees: set, list"),
     },
     "Look": {
         "status": ("styx.cli.lists:status", "What runs, what waits, what failed"),

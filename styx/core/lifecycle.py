@@ -264,6 +264,6 @@ def _started_at(now: datetime, exit_: Exit) -> datetime | None:
     """When a process started that was reported only with its end. None: it never did."""
     return (
         now - timedelta(milliseconds=exit_.ran_ms)
-        if exit_.reason is not Reason.SPAWN_ERROR
+        if exit_.reason not in {Reason.SPAWN_ERROR, Reason.SECRET_MISSING}
         else None
     )

@@ -158,6 +158,14 @@ class TaskForm(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
             ["results/*.csv"],
         ),
     ] = False
+    secrets: Annotated[
+        list[str] | dict[str, str],
+        _doc(
+            "Secrets that it gets as variables of their names, or of other names.",
+            ["HF_TOKEN"],
+            {"HF_TOKEN": "hf-prod"},
+        ),
+    ] = []
 
 
 class HookForm(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):

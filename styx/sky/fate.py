@@ -36,7 +36,7 @@ _ANYWHERE: Final = _warned("it runs on any agent with enough room: `labels` of a
 _MACHINE: Final = _warned("the machine is the agent's, as it is")
 _PRIVATE: Final = _warned("written by SkyPilot for itself, and left out")
 _SECRET: Final = _needed(
-    "Styx keeps no secrets yet: `--env {name}=…` gives it as a variable, stored and shown with the task"
+    "`styx secret set {name}` keeps one, for the file that `styx import` makes of this; `--env {name}=…` gives it openly"
 )
 
 TASK: Final = {
