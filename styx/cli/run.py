@@ -107,7 +107,7 @@ def _place(styx: Styx, workdir: str | None, *, sent: bool) -> dict[str, Any]:
         return {}
     if fields.is_of_agent(workdir):
         return {"workdir": workdir}
-    return {"bundle": parcels.of(styx, (Path(workdir).resolve(), ""), sent=sent)}
+    return {"bundle": parcels.of(styx, (Path(workdir).resolve(), "", False), sent=sent)}
 
 
 def _document(command: tuple[str, ...], given: dict[str, Any]) -> dict[str, Any]:
