@@ -225,6 +225,7 @@ def _script(given: dict[str, Any], variables: set[str], notes: Notes) -> str:
         notes.is_wrong("", "nothing to do: neither `run` nor `setup` says anything")
     for path, text in (("setup", setup), ("run", run)):
         script.warn_of_variables(notes, path, text, variables)
+        script.warn_of_startup(notes, path, text)
     return script.script(setup, run)
 
 

@@ -73,6 +73,15 @@ def test_a_script_goes_on_after_a_failure_as_with_skypilot() -> None:
     assert task("run: |\n  false\n  echo $UNSET\n")["run"].startswith("set +euo pipefail")
 
 
+def test_what_a_bashrc_would_do_is_warned_of() -> None:
+    text = "setup: |\n  echo 'export A=1' >> ~/.bashrc\nrun: |\n  conda activate x\n"
+    assert [note.where for note in read(text).warnings] == [
+        "sky.yaml:1:1: setup",
+        "sky.yaml:3:1: run",
+    ]
+    task('run: |\n  eval "$(conda shell.bash hook)"\n  conda activate x\n')
+
+
 def test_setup_alone_is_something_to_do() -> None:
     assert task("setup: echo x\n")["run"].endswith("(  # setup\necho x\n) || exit\n")
 
