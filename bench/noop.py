@@ -46,6 +46,7 @@ class Done(NamedTuple):
     tasks: int
     hops_s: list[float]
     reconnects: int
+    beats: int
 
 
 @dataclass
@@ -53,10 +54,11 @@ class Tally:
     tasks: int = 0
     hops_s: list[float] = field(default_factory=list[float])
     reconnects: int = 0
+    beats: int = 0
 
     def take(self) -> Done:
-        done = Done(self.tasks, self.hops_s, self.reconnects)
-        self.tasks, self.hops_s, self.reconnects = 0, [], 0
+        done = Done(self.tasks, self.hops_s, self.reconnects, self.beats)
+        self.tasks, self.hops_s, self.reconnects, self.beats = 0, [], 0, 0
         return done
 
 
@@ -79,6 +81,7 @@ class Agent:
         self._unacked: dict[AttemptKey, float] = {}  # ends, and when they were sent
         self._ended_at = 0.0
         self._retry_after_s = 0.0
+        self._every = 1
         self.ready = asyncio.Event()
 
     async def run(self, url: str) -> None:
@@ -108,7 +111,9 @@ class Agent:
                 async with asyncio.timeout(wire.HEARTBEAT_S):
                     await self._socket.ended.wait()
             except TimeoutError:
-                self._said.append(wire.Heartbeat(number, len(self._unacked), LOAD))
+                if number % self._every == 0:
+                    self._said.append(wire.Heartbeat(number, len(self._unacked), LOAD))
+                    self._tally.beats += 1
                 self._say_again()
                 self._flush()
 
@@ -132,6 +137,8 @@ class Agent:
                 case wire.EvOk(key, "exited"):
                     if self._unacked.pop(key, None) is not None:
                         self._tally.tasks += 1
+                case wire.HeartbeatOk():
+                    self._every = message.every
                 case wire.Bye():
                     self._retry_after_s = message.retry_after_s
                 case _:

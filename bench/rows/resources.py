@@ -10,7 +10,6 @@ from bench import floors, measure, noop, peers, subject
 from bench.measure import figure
 from bench.rows.size import Size
 from bench.table import Beside, Budget, Row
-from styx.wire.agent import HEARTBEAT_S
 
 SETTLE_S: Final = 3.0  # what an agent and a pool do at first is done
 ALONE_S: Final = 5.0
@@ -75,7 +74,7 @@ def idle_agents(size: Size) -> Iterator[Row]:
             grown_mib = measure.pss_mib(styx.server_pids) - before_mib
             fleet.done()  # who came too early, and had to come again, is not counted
             used = _busy(styx, size.watch_s)
-            lost = fleet.done().reconnects
+            done = fleet.done()
     part = size.idle / 1_000
     yield Row(
         "memory", f"{size.idle:,} connected idle agents: server grown by", "MiB",
@@ -85,8 +84,8 @@ def idle_agents(size: Size) -> Iterator[Row]:
     yield Row(
         "cpu", "… CPU of the server, of a core", "%", figure([100 * used]), Budget(5 * part),
         note=f"{100 * alone:.2f} % without them;"
-        f" {1e6 * HEARTBEAT_S * (used - alone) / size.idle:,.0f} µs a heartbeat;"
-        f" {lost} sessions lost",
+        f" {1e6 * size.watch_s * (used - alone) / max(1, done.beats):,.0f} µs a heartbeat,"
+        f" {done.beats / size.watch_s:.0f} a second; {done.reconnects} sessions lost",
     )  # fmt: skip
 
 

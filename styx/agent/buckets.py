@@ -30,13 +30,13 @@ _SETTINGS: Final = {
 
 def put(path: str, url: str) -> None:
     """A file, or all files below a directory, into a bucket: below `url` if that ends in `/`. What is large
-    goes in parts. Raises: Failed.
+    goes in parts; what links lead to elsewhere stays there. Raises: Failed.
     """
     store, key = _store(url)
-    top = Path(path)
+    top = Path(path).resolve()
     if top.is_dir():
         prefix = key.rstrip("/")
-        files = (file for file in sorted(top.rglob("*")) if file.is_file())
+        files = (file for file in sorted(top.rglob("*")) if _is_inside(file, top))
         named = (
             (file, f"{prefix}/{file.relative_to(top).as_posix()}".lstrip("/")) for file in files
         )
@@ -44,6 +44,10 @@ def put(path: str, url: str) -> None:
         named = iter([(top, key + top.name if not key or key.endswith("/") else key)])
     for file, name in named:
         _put(store, file, name, url)
+
+
+def _is_inside(file: Path, top: Path) -> bool:
+    return file.is_file() and file.resolve().is_relative_to(top)
 
 
 def items(url: str) -> list[Item]:

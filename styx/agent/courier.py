@@ -6,18 +6,22 @@ import secrets
 import shutil
 import sys
 import time
+from asyncio.subprocess import Process
 from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import Any, Final
 
 import msgspec
 
 import styx
 from styx.agent import errand, websocket
-from styx.agent.errand import Ended, Outcome, Request, Target
+from styx.agent.errand import Asked, Delivery, Ended, Outcome, Parcel, Request, Target
+
+IDLE_S: Final = 5.0  # a process waits for so long for another errand
 
 
 class Courier:
-    """Fetches by a process of its own. `url` answers where the server is that leads."""
+    """Fetches and sends by processes of their own. `url` answers where the server is that leads."""
 
     def __init__(
         self,
@@ -34,46 +38,86 @@ class Courier:
         self._token = token
         self._cache_bytes = cache_bytes
         self._allow_hosts = allow_hosts
+        self._idle: dict[str, list[Process]] = {"fetch": [], "send": []}
 
     async def fetch(self, target: Target) -> Outcome:
         """Cancelled, it leaves nothing behind but blobs on the shelf."""
-        address = websocket.parse(self._url())
         request = Request(
-            host=address.host,
-            port=address.port,
-            prefix=address.path,
-            encrypted=address.encrypted,
-            token=self._token,
+            **self._asked(),
             home=self._home,
             target=target,
             cache_bytes=self._cache_bytes,
             allow_hosts=self._allow_hosts,
         )
+        return await self._child("fetch", request)
+
+    async def send(self, parcel: Parcel) -> Outcome:
+        """Cancelled, it may have brought some of it."""
+        return await self._child("send", Delivery(**self._asked(), parcel=parcel))
+
+    def _asked(self) -> dict[str, Any]:
+        address = websocket.parse(self._url())
+        return {
+            "host": address.host,
+            "port": address.port,
+            "prefix": address.path,
+            "encrypted": address.encrypted,
+            "token": self._token,
+        }
+
+    async def _child(self, module: str, asked: Asked) -> Outcome:
+        """By a process that has done its work before, if one is left: most of the time of a small errand is a start."""
         try:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "styx.agent.fetch"),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                env=self._env,
-                cwd=self._home,
-                start_new_session=True,  # a Ctrl-C for the agent is none for what it stops in order
-            )
+            child = self._idle[module].pop() if self._idle[module] else await self._start(module)
         except OSError as error:
             return Outcome(Ended.LATER, f"no process can be started: {error.strerror}")
-        assert process.stdin is not None
-        assert process.stdout is not None
+        assert child.stdin is not None
+        assert child.stdout is not None
+        said = b""
         try:
-            process.stdin.write(msgspec.json.encode(request) + b"\n")
-            said = await process.stdout.read()  # its standard input stays open: see `fetch`
+            # Its standard input stays open: see `child`.
+            child.stdin.write(msgspec.json.encode(asked) + b"\n")
+            said = await child.stdout.readline()
         finally:
-            if process.returncode is None:
-                process.kill()
-            process.stdin.close()
-            await process.wait()
+            if said:
+                self._keep(module, child)
+            else:
+                await _end(child)
         try:
             return msgspec.json.decode(said, type=Outcome)
         except msgspec.DecodeError:
-            return Outcome(Ended.LATER, f"it ended with {process.returncode}, and said nothing")
+            return Outcome(Ended.LATER, f"it ended with {child.returncode}, and said nothing")
+
+    async def _start(self, module: str) -> Process:
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", f"styx.agent.{module}"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env=self._env,
+            cwd=self._home,
+            start_new_session=True,  # a Ctrl-C for the agent is none for what it stops in order
+        )
+
+    def _keep(self, module: str, child: Process) -> None:
+        """For the next errand, if that comes soon. As many at most as there are errands at a time."""
+        stdin, idle = child.stdin, self._idle[module]
+        assert stdin is not None
+        idle.append(child)
+
+        def retire() -> None:
+            if child in idle:
+                idle.remove(child)
+                stdin.close()
+
+        asyncio.get_running_loop().call_later(IDLE_S, retire)
+
+
+async def _end(child: Process) -> None:
+    if child.returncode is None:
+        child.kill()
+    assert child.stdin is not None
+    child.stdin.close()
+    await child.wait()
 
 
 class Rooms:

@@ -3,14 +3,18 @@
 Every duty is idempotent under the attempt's key: whatever is said twice is answered twice and done once.
 """
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
+import msgspec
+
 from styx.agent import order, proc
+from styx.agent.deliver import Deliveries
 from styx.agent.engine import Engine
-from styx.agent.roster import Entry, Roster, parse_key
+from styx.agent.roster import Entry, Roster, is_well, parcel_of, parse_key
 from styx.agent.spool import Spool
-from styx.core.attempt import StopReason
+from styx.core.attempt import Exit, StopReason
 from styx.core.ids import AttemptKey
 from styx.core.spec import TaskSpec
 from styx.core.task import Reason
@@ -79,6 +83,7 @@ class Duties:
         *,
         has_gpus: bool,
         engine: Engine | None,
+        deliveries: Deliveries,
         full: Callable[[], str],
     ) -> None:
         self._directory = directory
@@ -88,6 +93,7 @@ class Duties:
         self.flush = flush  # to be called when all commands of the moment have been given
         self._has_gpus = has_gpus
         self._engine = engine
+        self._deliveries = deliveries
         self.full = full
         self.session: Reporter | None = None
         self._lease = Lease(proc.now(), 0.0)  # the last that was spoken of
@@ -120,6 +126,9 @@ class Duties:
                 self._void(assign.key, Reason.AGENT_FULL, "it has no container engine any more")
                 return
             start |= order.contained(start, assign.spec, self._directory, self._engine)
+        if assign.spec.outputs and (lacking := _make(start["env"][order.OUTPUTS])):
+            self._void(assign.key, Reason.AGENT_FULL, lacking)
+            return
         self._roster.add(assign.key, start)
         if assign.spec.exclusive:
             self.renew(lease)
@@ -130,6 +139,8 @@ class Duties:
         entry = self._roster.get(key)
         if entry is not None and not entry.live:
             self._report(entry)
+            return
+        if self._deliveries.stop(str(key)):
             return
         why = _VOID_REASONS.get(reason, Reason.CANCELLED)
         self._command({"do": "stop", "k": str(key), "grace": grace_s, "why": why})
@@ -143,6 +154,9 @@ class Duties:
         self._spool.remove(entry.streams)
         self._roster.remove(key)
         self._command({"do": "forget", "k": str(key)})
+        if entry.parcel and entry.exit and entry.exit.reason is Reason.NONE:
+            # Of what could not be brought, what there is of it stays for as long as the job's files.
+            self._deliveries.remove(entry.parcel)
 
     def renew(self, lease: Lease) -> None:
         """Let exclusive attempts, if there are any, run for as long as this lease goes."""
@@ -162,12 +176,16 @@ class Duties:
         """
         moved = {entry.key: entry for entry in map(self._record, records)}
         for entry in moved.values():
-            self._spool.add(
-                entry.streams
-            )  # not before: of the shortest no growth is noticed at all
-            if entry.live or self.session is None:
-                self._spool.mark(entry.streams)  # what waits for a server counts towards the caps
-            self._report(entry)
+            self._moved(entry)
+        if self.session is not None:
+            self.session.settle()
+
+    def delivered(self, key: str, end: Mapping[str, Any]) -> None:
+        """What it has left is brought, or never will be: it has ended so."""
+        entry = self._roster.get(parse_key(key))
+        assert entry is not None, "nobody lets go of what has not ended"
+        self._roster.apply(entry, {"exit": end})
+        self._moved(entry)
         if self.session is not None:
             self.session.settle()
 
@@ -190,8 +208,28 @@ class Duties:
         entry = self._roster.get(key)
         if entry is None:
             entry = self._roster.add(key)
-        self._roster.apply(entry, record)
+        self._roster.apply(entry, self._held_back(entry, record))
         return entry
+
+    def _held_back(self, entry: Entry, record: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The record without an end before which something is to be brought to the server."""
+        parcel = parcel_of(record) or entry.parcel
+        if parcel is None or "exit" not in record:
+            return record
+        before = {name: value for name, value in record.items() if name != "exit"}
+        if not entry.live:
+            # The journal does not know all of it.
+            return before | {"exit": msgspec.to_builtins(entry.exit)}
+        if not is_well(msgspec.convert(record["exit"], Exit)):
+            return record
+        self._deliveries.put(str(entry.key), parcel, record["exit"])
+        return before | {"began": True}  # of the shortest nobody has said so
+
+    def _moved(self, entry: Entry) -> None:
+        self._spool.add(entry.streams)  # not before: of the shortest no growth is noticed at all
+        if entry.live or self.session is None:
+            self._spool.mark(entry.streams)  # what waits for a server counts towards the caps
+        self._report(entry)
 
     def _void(self, key: AttemptKey, reason: Reason, detail: str) -> None:
         self._command({"do": "void", "k": str(key), "why": reason, "detail": detail})
@@ -199,3 +237,12 @@ class Duties:
     def _report(self, entry: Entry) -> None:
         if self.session is not None:
             self.session.report(entry)
+
+
+def _make(path: str) -> str:
+    """Why the directory cannot be had; "" once it is there."""
+    try:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+    except OSError as error:
+        return f"the directory for its outputs cannot be made: {error.strerror}"
+    return ""

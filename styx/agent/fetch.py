@@ -1,84 +1,23 @@
-"""Bring bundles, and what is from afar, to where the tasks of a job want them: `python -m styx.agent.fetch`, its `Request` a line on
-stdin, its `Outcome` a line on stdout.
+"""Bring bundles, and what is from afar, to where the tasks of a job want them: `python -m styx.agent.fetch`."""
 
-A process of its own, so that however long it takes nothing else of the agent waits for it. It ends when its
-standard input does, which is when the agent wants it no more, or has died.
-"""
-
-import http.client
 import os
 import secrets
 import shutil
-import ssl
-import sys
-import threading
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Final
 
-import msgspec
-
-from styx.agent import errand, remote, shelf
-from styx.agent.errand import Ended, Failed, Outcome, Request
+from styx.agent import child, errand, remote
+from styx.agent.errand import Ended, Failed, Outcome, Request, Target
+from styx.agent.server import Server
 from styx.agent.shelf import Blobs
 from styx.agent.stream import DISK_RESERVE_BYTES
-from styx.agent.tree import Tree
 from styx.core import bundle, source
-from styx.core.bundle import Directory, File, Link, Manifest
+from styx.core.bundle import Directory, Link, Manifest
 from styx.errors import InvalidSpec
 from styx.kit.reach import Reach
+from styx.parcel import tree
 
-TIMEOUT_S: Final = 60.0  # of a server that says nothing
 TRIES: Final = 3  # of blobs that have gone from the shelf, or never came
-_GONE: Final = frozenset({401, 403, 404, 422})  # asking again will not change it
-
-
-class Answer(NamedTuple):
-    status: int
-    body: bytes
-
-
-class Server:
-    """One kept connection."""
-
-    def __init__(self, request: Request) -> None:
-        kind: Any = http.client.HTTPConnection
-        more: dict[str, Any] = {}
-        if request.encrypted:
-            kind, more = http.client.HTTPSConnection, {"context": ssl.create_default_context()}
-        self._line: http.client.HTTPConnection = kind(
-            request.host, request.port, timeout=TIMEOUT_S, **more
-        )
-        self._prefix = request.prefix
-        self._headers = {"Authorization": f"Bearer {request.token}"} if request.token else {}
-
-    def manifest(self, id_: str) -> bytes:
-        """Raises: Failed."""
-        return self._ask("GET", f"/api/v1/bundles/{id_}").body
-
-    def blobs(self, names: list[str]) -> list[bundle.Blob]:
-        """Those of them that are there. Raises: Failed."""
-        body = msgspec.json.encode({"blobs": names})
-        try:
-            return bundle.decode_blobs(self._ask("POST", "/api/v1/blobs/fetch", body).body)
-        except InvalidSpec as error:
-            raise Failed(Ended.LATER, error.message) from error
-
-    def close(self) -> None:
-        self._line.close()
-
-    def _ask(self, method: str, path: str, body: bytes | None = None) -> Answer:
-        headers = {**self._headers, **({"Content-Type": "application/json"} if body else {})}
-        try:
-            self._line.request(method, self._prefix + path, body, headers)
-            response = self._line.getresponse()
-            answer = Answer(response.status, response.read())
-        except (OSError, http.client.HTTPException) as error:
-            raise Failed(Ended.LATER, f"the server does not answer: {error}") from error
-        if answer.status == 200:
-            return answer
-        said = answer.body[:500].decode(errors="replace")
-        ended = Ended.REFUSED if answer.status in _GONE else Ended.LATER
-        raise Failed(ended, f"the server answers {answer.status}: {said}")
 
 
 def fetch(request: Request) -> Outcome:
@@ -100,6 +39,10 @@ def fetch(request: Request) -> Outcome:
                 _lay_from_afar(what, path, mark, reach)
             else:
                 _lay(server, blobs, what, path, mark)
+        if target.inputs:
+            _make_inputs(
+                server, blobs, target, errand.inputs(request.home, target.job, target.inputs)
+            )
         blobs.trim()
     except Failed as failed:
         return failed.outcome
@@ -121,10 +64,7 @@ def _make(
     new = f"{os.path.dirname(path)}/{errand.NEW}{secrets.token_hex(8)}"
     try:
         if id_:
-            manifest = _manifest(server, id_)
-            _check_room(os.path.dirname(path), blobs, manifest)
-            _bring(server, blobs, manifest.blobs())
-            _unpack(new, manifest, _reading(server, blobs))
+            _open(server, blobs, id_, new)
         else:
             os.mkdir(new, 0o700)
         for to, what in sorted(inside.items()):
@@ -132,6 +72,32 @@ def _make(
         _put(new, path)
     finally:
         shutil.rmtree(new, ignore_errors=True)
+
+
+def _make_inputs(server: Server, blobs: Blobs, target: Target, path: str) -> None:
+    """What those have left that a task needs, each below its name; whole or not at all."""
+    if os.path.isdir(path):
+        return
+    new = f"{os.path.dirname(path)}/{errand.NEW}{secrets.token_hex(8)}"
+    try:
+        os.mkdir(new, 0o700)
+        for given in server.inputs(target.job, target.inputs):
+            names = [
+                *bundle.parts(given.name),
+                *([] if given.index is None else [str(given.index)]),
+            ]
+            _open(server, blobs, given.bundle, os.path.join(new, *names))
+        _put(new, path)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def _open(server: Server, blobs: Blobs, id_: str, path: str) -> None:
+    """A bundle as a new directory."""
+    manifest = _manifest(server, id_)
+    _check_room(os.path.dirname(os.path.dirname(path)), blobs, manifest)
+    _bring(server, blobs, manifest.blobs())
+    tree.unpack(path, manifest, _reading(server, blobs))
 
 
 def _lay(server: Server, blobs: Blobs, id_: str, top: str, mark: str) -> None:
@@ -178,7 +144,7 @@ def _lay_one(entry: bundle.Entry, path: str, read: Callable[[str, int], bytes]) 
         else:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             file = os.open(new, flags, 0o755 if entry.executable else 0o644)
-            _write(file, entry, read)
+            tree.write_file(file, entry, read)
         os.replace(new, path)
     finally:
         if os.path.lexists(new):
@@ -243,33 +209,6 @@ def _reading(server: Server, blobs: Blobs) -> Callable[[str, int], bytes]:
     return read
 
 
-def _unpack(path: str, manifest: Manifest, read: Callable[[str, int], bytes]) -> None:
-    """Raises: Failed, InvalidSpec, OSError."""
-    tree = Tree(path)
-    try:
-        for file in manifest.files():
-            _write(tree.create(file.path, executable=file.executable), file, read)
-        # Last, so that nothing that is written could come across one.
-        for entry in manifest.entries:
-            if isinstance(entry, Link):
-                tree.link(entry.path, entry.target)
-            elif isinstance(entry, Directory):
-                tree.directory(entry.path)
-    except FileExistsError as error:  # to a file system that knows no case, say
-        what = f"two of its files have one name here: {error.filename}"
-        raise Failed(Ended.REFUSED, what) from error
-    finally:
-        tree.close()
-
-
-def _write(descriptor: int, file: File, read: Callable[[str, int], bytes]) -> None:
-    try:
-        for name, size in file.pieces():
-            shelf.write_whole(descriptor, read(name, size))
-    finally:
-        os.close(descriptor)
-
-
 def _put(new: str, path: str) -> None:
     """In its place, at once and whole; unless another has been as quick."""
     try:
@@ -279,20 +218,5 @@ def _put(new: str, path: str) -> None:
             raise
 
 
-def _leave_with_stdin() -> None:
-    sys.stdin.buffer.read()
-    os._exit(1)
-
-
-def main() -> int:
-    request = msgspec.json.decode(sys.stdin.buffer.readline(), type=Request)
-    threading.Thread(target=_leave_with_stdin, daemon=True).start()
-    outcome = fetch(request)
-    sys.stdout.buffer.write(msgspec.json.encode(outcome) + b"\n")
-    sys.stdout.buffer.flush()
-    # Not by `sys.exit`: the thread holds standard input's lock.
-    os._exit(0)
-
-
 if __name__ == "__main__":
-    main()
+    child.serve(Request, fetch)

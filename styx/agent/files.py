@@ -69,7 +69,7 @@ class Files:
         match order["do"]:
             case "start" if "job" in order:
                 over = tuple(sorted(order["files"].items()))
-                target = Target(order["job"], order["bundle"], over)
+                target = Target(order["job"], order["bundle"], over, order["inputs"])
                 if self._rooms.use(target):
                     self._command(order)
                 elif key not in self._targets:

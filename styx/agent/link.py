@@ -17,6 +17,7 @@ import styx
 from styx.agent import home, proc, websocket
 from styx.agent import identity as identities
 from styx.agent.courier import Courier, Rooms
+from styx.agent.deliver import Deliveries
 from styx.agent.duties import Duties
 from styx.agent.executor import Executor, Record
 from styx.agent.files import Files
@@ -83,10 +84,11 @@ class Link:
             on_records=self._records,
             on_snapshot=self._snapshot,
         )
+        courier = Courier(
+            directory, env, self._server_url, token, config.files_bytes, config.allow_hosts
+        )
         self._files = Files(
-            Courier(
-                directory, env, self._server_url, token, config.files_bytes, config.allow_hosts
-            ),
+            courier,
             Rooms(directory),
             self._executor.send,
             self._executor.flush,
@@ -94,6 +96,7 @@ class Link:
             live=self._jobs,
             kept_s=config.files_kept_s,
         )
+        self._deliveries = Deliveries(courier, self._delivered)
         self._duties = Duties(
             directory,
             self._roster,
@@ -102,6 +105,7 @@ class Link:
             self._executor.flush,
             has_gpus=bool(found.cards),
             engine=found.engine,
+            deliveries=self._deliveries,
             full=self._probe.full,
         )
 
@@ -113,6 +117,7 @@ class Link:
             "watch": self._watch.run,
             "shorten": self._shorten,
             "files": self._files.run,
+            "outputs": self._deliveries.run,
             "connect": self._connect,
         }
         if self._found.cards:
@@ -148,6 +153,10 @@ class Link:
 
     def _records(self, records: list[Record]) -> None:
         self._duties.records(records)
+        self._watch.want(self._roster.running > 0)
+
+    def _delivered(self, key: str, end: Record) -> None:
+        self._duties.delivered(key, end)
         self._watch.want(self._roster.running > 0)
 
     def _snapshot(self, records: list[Record]) -> None:

@@ -13,6 +13,8 @@ from styx.wire import agent as wire
 ARGUMENT_BYTES: Final = 100 << 10  # the kernel's limit for one argument is 128 KiB
 _PRIVATE: Final = "DATABASE_URL"  # with STYX_…: the agent's own, of no use to a task but to do harm
 GPU_VARIABLE: Final = "CUDA_VISIBLE_DEVICES"
+INPUTS: Final = "STYX_INPUT_DIR"
+OUTPUTS: Final = "STYX_OUTPUT_DIR"
 
 
 def base_environment(own: Mapping[str, str]) -> dict[str, str]:
@@ -52,10 +54,18 @@ def start(
     }
     if script:
         order["script"] = script
-    if spec.bundle or spec.files:
+    if spec.bundle or spec.files or spec.outputs or spec.inputs:
         order |= {"job": assign.job_id, "bundle": spec.bundle, "files": spec.files}
+        order["inputs"] = spec.name if spec.inputs else ""
     if room := errand.room(directory, assign.job_id, spec.bundle, source.inside(spec.files)):
         order["cwd"] = room
+    if spec.inputs:
+        order["env"][INPUTS] = errand.inputs(directory, assign.job_id, spec.name)
+    if spec.outputs:
+        left = order["env"][OUTPUTS] = errand.left(directory, assign.job_id, str(assign.key))
+        if assign.key.rank == 0:  # a gang's others would leave the same
+            outputs = [(output.path, output.to) for output in spec.outputs]
+            order["parcel"] = {"left": left, "cwd": order["cwd"], "outputs": outputs}
     return order
 
 
@@ -72,6 +82,7 @@ def contained(
             argv += ["-c", spec.script]
     if spec.setup:
         argv = prepare.each_time(argv, spec.setup)
+    mounts += (env[name] for name in (INPUTS, OUTPUTS) if name in env)
     seen_home = os.path.expanduser("~") if any(to.startswith("~") for to in spec.files) else ""
     if start["gpus"]:  # numbered anew in there
         env[GPU_VARIABLE] = ",".join(map(str, range(len(start["gpus"]))))

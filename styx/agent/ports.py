@@ -6,7 +6,7 @@ It is imported for the type checker alone: at run time nothing of it is resident
 from collections.abc import Collection
 from typing import Any, Protocol
 
-from styx.agent.errand import Outcome, Target
+from styx.agent.errand import Outcome, Parcel, Target
 
 
 class Kernel(Protocol):
@@ -100,10 +100,14 @@ class Peer(Protocol):
 
 
 class Courier(Protocol):
-    """Brings files to this machine."""
+    """Brings files to this machine, and from it."""
 
     async def fetch(self, target: Target) -> Outcome:
         """Return once the target's directory is there, whole, or why it is not."""
+        ...
+
+    async def send(self, parcel: Parcel) -> Outcome:
+        """Return once the server has it, whole, or why not; done again it is the same."""
         ...
 
 

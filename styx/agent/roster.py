@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from styx.agent import home
+from styx.agent.errand import Parcel
 from styx.agent.spool import ERR, OUT, Stream
 from styx.core import room
 from styx.core.attempt import AttemptState, Exit
@@ -34,6 +35,7 @@ class Entry:
         "job",
         "key",
         "order",
+        "parcel",
         "phase",
         "pid",
         "reason",
@@ -51,6 +53,7 @@ class Entry:
         self.gpus: tuple[int, ...] = tuple(order["gpus"]) if order else ()
         self.exclusive = bool(order and order["exclusive"])
         self.job: str = order.get("job", "") if order else ""  # whose files it uses
+        self.parcel = parcel_of(order or {})
         self.exit: Exit | None = None
         self.reason = Reason.NONE
         self.detail = ""
@@ -70,6 +73,7 @@ class Entry:
         self.gpus = tuple(record.get("gpus", self.gpus))
         self.exclusive = record.get("exclusive", self.exclusive)
         self.job = record.get("job", self.job)
+        self.parcel = parcel_of(record) or self.parcel
         self.pid = record.get("pid", self.pid)
         self.unkillable = record.get("unkillable", self.unkillable)
         if "void" in record:
@@ -83,7 +87,9 @@ class Entry:
                 # Assigned anew it is not executed anew: a power cut took its claim, not its output.
                 for stream in self.streams:
                     stream.written_earlier()
-        elif self.pid:  # a claim alone says nothing: its supervisor may have died before the start
+        elif (
+            self.pid or "began" in record
+        ):  # a claim alone says nothing: its supervisor may have died before the start
             self.phase = Phase.RUNNING
 
     def event(self) -> wire.EvAccepted | wire.EvStarted | wire.EvExited | wire.EvVoid:
@@ -120,8 +126,13 @@ class Entry:
                 return AttemptState.REJECTED
             case Phase.ENDED:
                 assert self.exit is not None
-                well = self.exit.code == 0 and not self.exit.signalled
+                well = is_well(self.exit) and self.exit.reason is Reason.NONE
                 return AttemptState.SUCCEEDED if well else AttemptState.FAILED
+
+
+def parcel_of(said: Mapping[str, Any]) -> Parcel | None:
+    """Of an order or a record."""
+    return msgspec.convert(said["parcel"], Parcel) if "parcel" in said else None
 
 
 class Roster:
@@ -175,3 +186,8 @@ def parse_key(text: str) -> AttemptKey:
     """The inverse of `str(key)`."""
     task_id, n, rank = text.rsplit(".", 2)
     return AttemptKey(TaskId(task_id), int(n), int(rank))
+
+
+def is_well(end: Exit) -> bool:
+    """Whether the task's own process has ended as it should."""
+    return end.code == 0 and not end.signalled

@@ -74,6 +74,7 @@ class Session:
         self._in_flight = 0  # log bytes sent and not acknowledged
         self._moved_at = 0.0  # when the last of them were acknowledged, or the first were sent
         self._disk_low = False
+        self._every = 1  # periods from one heartbeat to the next
         self._beat_number = 0
         self._beats: dict[int, float] = {}  # the last heartbeats, and when they were sent
         self._synced: dict[AttemptKey, AttemptState] = {}  # what the server has been told
@@ -191,22 +192,26 @@ class Session:
             self._leave("the server does not welcome this agent")
             return
         welcomed_at = proc.now()
+        rested = 0  # periods without a heartbeat
         while True:
             await asyncio.sleep(interval)
-            now = self._loop.time()
+            rested += 1
+            now, patience_s = self._loop.time(), interval * self._every
             silent_s = now - self._socket.heard_at
-            if silent_s > SILENT_BEATS * interval:
+            if silent_s > SILENT_BEATS * patience_s:
                 self.abort("the server has fallen silent")
             # It answers pings, but does not lead: cut from its database, say. By now another may.
             unled_s = proc.now() - max(self._lease.at, welcomed_at)
-            if unled_s > SILENT_BEATS * interval and not self._alone:
+            if unled_s > SILENT_BEATS * patience_s and not self._alone:
                 self._leave("the server acknowledges no heartbeat")
-            if silent_s > interval:
+            if silent_s > patience_s:
                 self._socket.ping()  # a server that cannot commit sends nothing, but answers this
             if self._in_flight > 0 and not self._paused and now - self._moved_at > STALL_S:
                 self.abort("the server acknowledges no log bytes")
             if self._open:
-                self._heartbeat()
+                if rested >= self._every:
+                    rested = 0
+                    self._heartbeat()
                 self._resend(now - interval)
 
     def _heartbeat(self) -> None:
@@ -260,7 +265,8 @@ class Session:
                 self._duties.assign(message, self._lease)
             case wire.Stop(key, _, reason, grace_s):
                 self._duties.stop(key, reason, grace_s)
-            case wire.HeartbeatOk(seq):
+            case wire.HeartbeatOk(seq, every):
+                self._every = every
                 if sent_at := self._beats.get(seq):
                     self._lease.at = sent_at
                     self._duties.renew(self._lease)

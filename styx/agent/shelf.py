@@ -5,6 +5,8 @@ import os
 from collections.abc import Iterator
 from typing import Final
 
+from styx.parcel.tree import write_whole
+
 BLOBS: Final = "files"
 
 
@@ -69,9 +71,3 @@ class Blobs:
 
     def _path(self, name: str) -> str:
         return f"{self._directory}/{name[:2]}/{name[2:]}"
-
-
-def write_whole(file: int, data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(file, rest) :]

@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, Final, NamedTuple, TypeVar
 
-from styx.agent import errand, shelf
+from styx.agent import errand
 from styx.agent.errand import Ended, Failed
 from styx.kit.backoff import Backoff
+from styx.parcel.tree import write_whole
 
 PIECE_BYTES: Final = 1 << 20
 DISK_RESERVE_BYTES: Final = 64 << 20
@@ -92,7 +93,7 @@ def _bring(item: Item, file: BinaryIO) -> str:
             tag = opened.tag
             _check_room(file, item, (opened.size or 0) - done)
             for piece in opened.pieces:
-                shelf.write_whole(file.fileno(), piece)
+                write_whole(file.fileno(), piece)
                 digest.update(piece)
                 done += len(piece)
             if opened.size in {None, done}:

@@ -213,7 +213,7 @@ class Supervisor:
         is a text too long for an argument, to be put into a file that becomes the last one.
         `cpus_milli` and `memory_bytes` are the room it takes. `durable` claims survive a power cut;
         past `until` the order is stale; `timeout`, `grace` and `exclusive` are kept for the end. `job` is
-        whose files it uses; `remove` is what removes its container. With `end` nothing is executed: that is how it has ended.
+        whose files it uses, and `parcel` what it leaves: both the link wants to hear of; `remove` is what removes its container. With `end` nothing is executed: that is how it has ended.
         """
         key: str = order["k"]
         if key in self._journal.attempts:
@@ -261,8 +261,7 @@ class Supervisor:
             claim["script"] = True
         if "remove" in order:
             claim["remove"] = order["remove"]
-        if "job" in order:
-            claim["job"] = order["job"]
+        claim |= {name: order[name] for name in ("job", "parcel") if name in order}
         begun = os.path.lexists(home.spool_path(self._home, key, home.OUT_SUFFIX))
         try:
             self._journal.write(claim, durable=order["durable"])

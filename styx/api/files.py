@@ -13,13 +13,13 @@ from styx.api.route import Call, reply
 from styx.core import bundle
 from styx.errors import InvalidSpec, LimitReached, NotFound
 from styx.store.files import GRACE_S
-from styx.wire import http
+from styx.wire import parcel
 
 OFFERED: Final = 16  # some 10 MiB each, at most
 OFFERED_S: Final = GRACE_S / 2
 HELLO: Final = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
 EXAMPLE: Final = {"entries": [["f", "hello.txt", 5, [HELLO]]], "version": 1}
-_wanted: Final = msgspec.json.Decoder(http.BlobsWanted)
+_wanted: Final = msgspec.json.Decoder(parcel.BlobsWanted)
 
 
 class Offered(NamedTuple):
@@ -35,16 +35,16 @@ class Files:
         self._files = backend.files
         self._offered: dict[str, Offered] = {}  # by id, the oldest first
 
-    @route.get("/api/v1/files", "getFiles", http.FilesView)
+    @route.get("/api/v1/files", "getFiles", parcel.FilesView)
     async def room(self, call: Call) -> Response[bytes]:
         """How much may be sent with tasks, and how much is here."""
         del call
         files = self._files
         total = await files.total_bytes()
-        return reply(http.FilesView(files.max_bundle_bytes, files.max_total_bytes, total))
+        return reply(parcel.FilesView(files.max_bundle_bytes, files.max_total_bytes, total))
 
     @route.post(
-        "/api/v1/bundles", "offerBundle", http.BundleView, body=bundle.Manifest, example=EXAMPLE,
+        "/api/v1/bundles", "offerBundle", parcel.BundleView, body=bundle.Manifest, example=EXAMPLE,
         refuses=(InvalidSpec, LimitReached),
     )  # fmt: skip
     async def offer(self, call: Call) -> Response[bytes]:
@@ -66,7 +66,7 @@ class Files:
             self._offered[id_] = offered._replace(blobs=missing)
             if len(self._offered) > OFFERED:
                 del self._offered[next(iter(self._offered))]
-        return reply(http.BundleView(id_, missing))
+        return reply(parcel.BundleView(id_, missing))
 
     @route.get(
         "/api/v1/bundles/{id}", "getBundle", bundle.Manifest, refuses=(NotFound,), exact=True
@@ -80,7 +80,7 @@ class Files:
         return Response(manifest, media_type=route.JSON)
 
     @route.post(
-        "/api/v1/blobs", "sendBlobs", http.BlobsKept, body=bytes, body_type=bundle.BLOBS_TYPE,
+        "/api/v1/blobs", "sendBlobs", parcel.BlobsKept, body=bytes, body_type=bundle.BLOBS_TYPE,
         refuses=(InvalidSpec, LimitReached),
     )  # fmt: skip
     async def send(self, call: Call) -> Response[bytes]:
@@ -93,10 +93,10 @@ class Files:
             raise InvalidSpec(f"at most {bundle.MAX_BATCH_BLOBS:,} blobs at once")
         if blobs:
             await self._files.keep(blobs)
-        return reply(http.BlobsKept(len(blobs)))
+        return reply(parcel.BlobsKept(len(blobs)))
 
     @route.post(
-        "/api/v1/blobs/fetch", "fetchBlobs", bytes, body=http.BlobsWanted,
+        "/api/v1/blobs/fetch", "fetchBlobs", bytes, body=parcel.BlobsWanted,
         example={"blobs": [HELLO]}, media_types=(bundle.BLOBS_TYPE,),
         refuses=(InvalidSpec,),
     )  # fmt: skip

@@ -32,6 +32,7 @@ CLASSES: Final[Mapping[Reason, str]] = {
             Reason.OOM,
             Reason.TIMEOUT,
             Reason.SPAWN_ERROR,
+            Reason.OUTPUTS,
             Reason.RETRIES_EXHAUSTED,
         ),
         "task",

@@ -7,8 +7,9 @@ from typing import Final, NamedTuple
 
 from msgspec.structs import replace
 
+from styx.core import output
 from styx.core.job import Job
-from styx.core.spec import Hook, JobSpec, Need, On, TaskSpec
+from styx.core.spec import Hook, Input, JobSpec, Need, On, TaskSpec
 from styx.core.task import TERMINAL, Task
 from styx.errors import Conflict
 from styx.store.query import SpecRows
@@ -29,8 +30,9 @@ def of_task(task: Task, job: Job) -> JobSpec:
         raise Conflict(f"{task.name} is not over", hint=f"cancel it first: styx cancel {task.id}")
     spec = task.spec if task.array_index is None else _element(task.spec, task.array_index, set())
     labels = {**spec.labels, LABEL: task.id}
+    alone = replace(spec, needs=(), inputs=output.again(spec, job.id, ()), labels=labels)
     notify = _notify(job) if job.total == 1 else ()
-    return JobSpec(spec.name, (replace(spec, needs=(), labels=labels),), notify=notify)
+    return JobSpec(spec.name, (alone,), notify=notify)
 
 
 def of_job(job: Job, left: Sequence[Left]) -> JobSpec:
@@ -40,8 +42,13 @@ def of_job(job: Job, left: Sequence[Left]) -> JobSpec:
         raise Conflict(f"every task of {job.name} succeeded", hint="submit it anew to run it again")
     taken = set(again)
     made = {name: list(_specs(entry, taken)) for name, entry in again.items()}
+    new = [(name, _input(spec, name)) for name, specs in made.items() for spec in specs]
     tasks = [
-        replace(spec, needs=tuple(_needs(spec.needs, made)))
+        replace(
+            spec,
+            needs=tuple(_needs(spec.needs, made)),
+            inputs=output.again(spec, job.id, new),
+        )
         for specs in made.values()
         for spec in specs
     ]
@@ -106,6 +113,12 @@ def _element(spec: TaskSpec, index: int, taken: set[str]) -> TaskSpec:
         cache=False,  # as an element of its array it may be found; as itself it is asked for once
         cache_key="",
     )
+
+
+def _input(spec: TaskSpec, old: str) -> Input:
+    """Whose outputs others get, who knew it by the `old` name: of an element, in its place."""
+    index = int(spec.env["STYX_ARRAY_INDEX"]) if spec.name != old else None
+    return Input("", spec.name, index=index)
 
 
 def _needs(needs: Sequence[Need], made: Mapping[str, Sequence[TaskSpec]]) -> Iterator[Need]:

@@ -25,6 +25,7 @@ from styx.api.health import Health
 from styx.api.jobs import Jobs
 from styx.api.logs import Logs
 from styx.api.metrics import Metrics
+from styx.api.outputs import Outputs
 from styx.api.route import Call, Handler, Route
 from styx.api.schedules import Schedules
 from styx.api.schema import Schema
@@ -58,6 +59,7 @@ def application(backend: Backend) -> Application:
         Agents(backend),
         Logs(backend),
         Files(backend),
+        Outputs(backend),
         Events(backend),
         Audit(backend),
         Metrics(backend),

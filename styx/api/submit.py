@@ -154,13 +154,8 @@ async def submit(
     assert isinstance(answer, event.Accepted), answer
     took_s = time.monotonic() - asked.came_s
     backend.engine.tracer.submitted(submitted, asked.route, took_s, backend.engine.clock)
-    groups: list[Group] = []
-    start = 0
-    for task in spec.tasks:
-        groups.append(
-            Group(task.name, task.array_count is not None, ids[start : start + task.width])
-        )
-        start += task.width
+    few = len(spec.tasks) < MANY
+    groups = _grouped(spec, ids) if few else await asyncio.to_thread(_grouped, spec, ids)
     return Made(answer.job_id, groups, list(answer.warnings))
 
 
@@ -210,6 +205,16 @@ async def require_bundles(backend: Backend, spec: JobSpec) -> None:
     ]
     if errors:
         raise InvalidSpec(f"{errors[0].path}: {errors[0].message}", *errors)
+
+
+def _grouped(spec: JobSpec, ids: Sequence[TaskId]) -> list[Group]:
+    groups: list[Group] = []
+    start = 0
+    for task in spec.tasks:
+        end = start + task.width
+        groups.append(Group(task.name, task.array_count is not None, ids[start:end]))
+        start = end
+    return groups
 
 
 def _new_ids(n: int) -> Sequence[TaskId]:

@@ -15,7 +15,7 @@ from styx.core.ids import AgentId, AttemptKey
 from styx.core.job import Job
 from styx.core.plan import Planned
 from styx.core.room import Room
-from styx.core.spec import Requirements
+from styx.core.spec import Output, Requirements
 from styx.core.task import TERMINAL as TASK_TERMINAL
 from styx.core.task import Task
 from styx.store.query import SpecRows
@@ -76,6 +76,7 @@ def task_detail(row: Task, attempts: Sequence[Attempt], agents: Names) -> http.T
         bundle=spec.bundle,
         files=spec.files,
         image=spec.image,
+        outputs=list(map(_output, spec.outputs)),
         taken_from=row.taken_from,
         retries=spec.retries,
         infra_retries=spec.infra_retries,
@@ -84,6 +85,11 @@ def task_detail(row: Task, attempts: Sequence[Attempt], agents: Names) -> http.T
         detail=last.exit.detail if last and last.exit else "",
         attempts=[attempt(a, agents) for a in attempts],
     )
+
+
+def _output(output: Output) -> str:
+    where = output.path or "$STYX_OUTPUT_DIR"
+    return f"{where} → {output.to}" if output.to else where
 
 
 def attempt(row: Attempt, agents: Names) -> http.AttemptView:

@@ -12,6 +12,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         ),
         "submit": ("styx.cli.submit:submit", "Submit a file of tasks and print the job's id"),
         "logs": ("styx.cli.tasks:logs", "Print or follow what a task wrote"),
+        "outputs": ("styx.cli.outputs:outputs", "List or fetch what a task has left"),
         "wait": ("styx.cli.tasks:wait", "Wait for tasks or jobs, exit with their code"),
         "cancel": ("styx.cli.tasks:cancel", "Cancel tasks or jobs"),
         "retry": ("styx.cli.tasks:retry", "Run a finished task or job again"),

@@ -79,6 +79,7 @@ class Exit(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     max_rss_bytes: Annotated[int, SIZE] | None = None
     out_bytes: Annotated[int, SIZE] = 0  # final length of each stream
     err_bytes: Annotated[int, SIZE] = 0
+    outputs: Annotated[str, Meta(pattern=r"^([0-9a-f]{64})?\Z")] = ""  # id of a bundle
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -22,14 +22,14 @@ Taken = Mapping[int, TaskId]  # place among the tasks of the job → the earlier
 VERSION: Final = "1"  # of the way in which keys are made
 _IRRELEVANT: Final = frozenset(
     {
-        *("name", "labels", "priority", "requirements", "delivery", "exclusive", "needs"),
+        *("name", "labels", "priority", "requirements", "delivery", "exclusive", "needs", "inputs"),
         *("retries", "infra_retries", "retry_on", "timeout_s", "queue_timeout_s", "grace_s"),
         *("array_count", "array_values", "parallel", "parallel_of", "cache", "cache_key"),
     }
 )
 
 # Left out while they are empty: so what succeeded before there were such fields still stands.
-_NEWER: Final = ("setup", "image")
+_NEWER: Final = ("setup", "image", "outputs")
 
 
 def keyed(specs: Sequence[TaskSpec]) -> tuple[TaskSpec, ...]:

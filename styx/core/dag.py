@@ -9,12 +9,12 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from styx.core.block import Block, first_of, in_a_row, may_wait_as_one
+from styx.core.block import LEAST, Block, first_of, in_a_row, may_wait_as_one
 from styx.core.delta import Settlement
 from styx.core.draft import Draft
 from styx.core.event import JobSubmitted
 from styx.core.ids import SpecId, TaskId
-from styx.core.spec import On, OnFailure, TaskSpec
+from styx.core.spec import Need, On, OnFailure, TaskSpec
 from styx.core.task import Edge, Reason, Task, TaskState
 
 
@@ -23,17 +23,22 @@ def link(draft: Draft, event: JobSubmitted) -> None:
     are taken from earlier ones.
     """
     ids = _ids_by_spec(event)
+    edges: dict[Need, tuple[Edge, ...]] = {}  # shared by all that need the same
     for spec in event.spec.tasks:
+        waiting: dict[On, list[tuple[TaskId, On]]] = {}
         for need in spec.needs:
-            edges = [(task_id, need.on) for task_id in ids[spec.name]]
+            if need.on not in waiting:
+                waiting[need.on] = [(task_id, need.on) for task_id in ids[spec.name]]
+            if need not in edges:
+                edges[need] = tuple(Edge(need_id, need.on) for need_id in ids[need.task])
             for need_id in ids[need.task]:
-                draft.dependants.setdefault(need_id, []).extend(edges)
-    needed = {need.task for spec in event.spec.tasks for need in spec.needs}
+                draft.dependants.setdefault(need_id, []).extend(waiting[need.on])
+    needed = {need.task for need in edges}
     places = itertools.count()
     for spec in event.spec.tasks:
         own = ids[spec.name]
         spec_id = SpecId(own[0])
-        needs = tuple(Edge(need_id, n.on) for n in spec.needs for need_id in ids[n.task])
+        needs = tuple(edge for need in spec.needs for edge in edges[need])
         draft.put_spec(spec_id, spec)
         alone = not needs and spec.name not in needed and not event.taken
         if draft.beside and alone and may_wait_as_one(spec) and in_a_row(own):
@@ -133,10 +138,12 @@ def _put_new(
 
 
 def _ids_by_spec(event: JobSubmitted) -> dict[str, Sequence[TaskId]]:
+    """Of all but the widest each id is one text, which is found in many places."""
     ids: dict[str, Sequence[TaskId]] = {}
     start = 0
     for spec in event.spec.tasks:
-        ids[spec.name] = event.task_ids[start : start + spec.width]
+        own = event.task_ids[start : start + spec.width]
+        ids[spec.name] = own if spec.width >= LEAST else list(own)
         start += spec.width
     assert start == len(event.task_ids), "as many ids as tasks"
     return ids

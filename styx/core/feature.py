@@ -20,20 +20,22 @@ class Feature(StrEnum):
     SOURCES = "sources"  # files of web addresses are fetched
     STORAGE = "storage"  # those of buckets, too
     SETUP = "setup"  # a script runs once before the tasks of a spec
+    OUTPUTS = "outputs"  # what tasks leave is brought back, and to those that need it
 
 
 LACKS: Final[Mapping[str, str]] = {
     Feature.FILES: "is of a version that brings no files: upgrade it",
     Feature.IMAGE: "has neither podman nor docker, or is of a version that runs no images",
     Feature.SOURCES: "is of a version that fetches no files from afar: upgrade it",
-    Feature.STORAGE: "cannot fetch from buckets: pip install 'styx[storage]' there",
+    Feature.STORAGE: "cannot reach buckets: pip install 'styx[storage]' there",
+    Feature.OUTPUTS: "is of a version that brings no outputs back: upgrade it",
     Feature.SETUP: "runs no `setup`: upgrade it, or install flock (of util-linux) there",
 }
 SILENT: Final[Mapping[str, str]] = {
     "docker_silent": "has docker, but its daemon does not answer the agent's user",
     "podman_silent": "has podman, but `podman info` fails for the agent's user",
 }
-ALWAYS: Final = (Feature.FILES, Feature.SOURCES)  # of every agent of this version
+ALWAYS: Final = (Feature.FILES, Feature.SOURCES, Feature.OUTPUTS)  # of every agent of this version
 
 
 def needed_by(spec: TaskSpec) -> tuple[str, ...]:
@@ -48,8 +50,10 @@ def _needed_by(spec: TaskSpec) -> Iterable[str]:
         yield Feature.IMAGE
     if any(map(source.is_source, spec.files.values())):
         yield Feature.SOURCES
-    if any(map(source.is_bucket, spec.files.values())):
+    if any(map(source.is_bucket, spec.files.values())) or any(out.to for out in spec.outputs):
         yield Feature.STORAGE
+    if spec.outputs or spec.inputs:
+        yield Feature.OUTPUTS
     if spec.setup:
         yield Feature.SETUP
 

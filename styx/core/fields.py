@@ -35,7 +35,6 @@ _LABEL_KEY: Final = re.compile(r"[A-Za-z0-9._/-]{1,128}")
 # Promised by the contract, not yet built: what to do until then.
 LATER: Final = {
     "secrets": "keep them in a file on the agent's machine",
-    "outputs": "let the task copy them to where they are wanted",
     "provider": "label the agents and ask for the label with `labels`",
     "infra": "label the agents and ask for the label with `labels`",
     "region": "label the agents and ask for the label with `labels`",

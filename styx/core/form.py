@@ -9,7 +9,7 @@ import graphlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, cast
 
-from styx.core import cache, cron, feature, fields, hook, matrix, schedule, source, units
+from styx.core import cache, cron, feature, fields, hook, matrix, output, schedule, source, units
 from styx.core.fields import Field, Wrong
 from styx.core.schedule import Schedule
 from styx.core.spec import (
@@ -303,9 +303,10 @@ def _connected(specs: Sequence[TaskSpec], places: Sequence[str]) -> tuple[TaskSp
         where = f"{places[at[cycle[0]]]}.needs"
         errors.append(FieldError(where, f"the tasks wait for each other: {_arrows(cycle)}"))
     errors += cache.in_vain(specs, places)
+    errors += output.too_many(specs, places)
     if errors:
         raise Wrong(errors)
-    return cache.keyed(specs)
+    return cache.keyed(output.connected(specs))
 
 
 def _too_many(specs: Sequence[TaskSpec]) -> Iterable[FieldError]:
@@ -375,6 +376,7 @@ TASK: Final = {
     "bundle": Field("bundle", fields.bundle_id),
     "files": Field("files", source.files),
     "image": Field("image", fields.image),
+    "outputs": Field("outputs", output.read),
 }
 _ON: Final = {"on": Field("notify", hook.read)}
 _ALONE: Final = TASK | _ON

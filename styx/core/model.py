@@ -62,6 +62,13 @@ class GitForm(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     ref: Annotated[str, _doc("A branch, a tag or a commit; else the default branch.", "v1.2")] = ""
 
 
+class OutputForm(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """What goes into a bucket, instead of to the server."""
+
+    to: Annotated[str, _doc("The bucket.", "s3://results/run-7/")]
+    path: Annotated[str, _doc("What; unless given, what `$STYX_OUTPUT_DIR` holds.", "model/")] = ""
+
+
 class TaskForm(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """A command with requirements. Exactly one of `command` and `run` is given."""
 
@@ -142,6 +149,15 @@ class TaskForm(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     image: Annotated[
         str, _doc("The image of a container to run in, by podman or docker.", "python:3.12")
     ] = ""
+    outputs: Annotated[
+        bool | str | list[str | OutputForm],
+        _doc(
+            "What is brought back after its success: all below `$STYX_OUTPUT_DIR`, and these paths of the work "
+            "directory. Tasks that need it find it below `$STYX_INPUT_DIR`.",
+            True,
+            ["results/*.csv"],
+        ),
+    ] = False
 
 
 class HookForm(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):

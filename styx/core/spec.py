@@ -6,6 +6,8 @@ from typing import Any, Final
 
 import msgspec
 
+from styx.core.ids import JobId
+
 MAX_TASKS_PER_JOB: Final = 1_000_000  # array elements included
 MAX_SPECS_PER_JOB: Final = 100_000
 MAX_EDGES_PER_JOB: Final = 1_000_000
@@ -69,6 +71,22 @@ class Need(msgspec.Struct, frozen=True, gc=False):
     on: On = On.SUCCESS
 
 
+class Output(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """What is brought back of what a task leaves: see `core.output`."""
+
+    path: str = ""  # or pattern, below the work directory; "" is all below `$STYX_OUTPUT_DIR`
+    to: str = ""  # below this address of a bucket; "" is the server
+
+
+class Input(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """Whose outputs a task finds below `$STYX_INPUT_DIR`."""
+
+    name: str  # of the directory, which an array's elements divide
+    spec: str  # of whose tasks
+    job: JobId = JobId("")  # of another job: what is tried again needs what has succeeded there
+    index: int | None = None  # of the array for one element of which this lone task stands
+
+
 class Requirements(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What one node of a task needs. Equal requirements are one class to the scheduler."""
 
@@ -118,6 +136,8 @@ class TaskSpec(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         str, str
     ] = {}  # "/" or "~" → id of the bundle laid over it; or any place → `core.source`
     setup: str = ""  # a script that runs first: on each agent once for all tasks of this spec
+    outputs: tuple[Output, ...] = ()
+    inputs: tuple[Input, ...] = ()  # follow from what it needs, the later before the earlier
 
     @property
     def width(self) -> int:

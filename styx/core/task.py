@@ -55,6 +55,7 @@ class Reason(StrEnum):
     QUEUE_TIMEOUT = "queue_timeout"
     SPAWN_ERROR = "spawn_error"
     EXIT_STATUS_LOST = "exit_status_lost"
+    OUTPUTS = "outputs"  # it ended well, but what it was to leave cannot be brought back
     RETRIES_EXHAUSTED = "retries_exhausted"
     POISON = "poison"  # its machine died under it too often
     CANCELLED = "cancelled"  # somebody asked

@@ -47,36 +47,40 @@ class Detector:
             for agent in agents.values()
             if agent.state is not AgentState.GONE
         }
-        braked = self._brake(silences, now_s)
+        silent = {id_ for id_, silence_s in silences.items() if silence_s >= self._patience_s(id_)}
+        braked = self._brake(len(silent), len(silences), now_s)
         events: list[event.Event] = []
         for agent_id, silence_s in silences.items():
             if silence_s >= self._lost_after_s and not braked:
                 log.warning("agent lost", agent=agents[agent_id].name, silent_s=round(silence_s))
                 events.append(event.AgentLost(agent_id))
-            elif found := self._link_event(agents[agent_id], silence_s, now_s):
+            elif found := self._link_event(agents[agent_id], agent_id in silent, now_s):
                 events.append(found)
         return events
 
-    def _link_event(self, agent: Agent, silence_s: float, now_s: float) -> event.Event | None:
+    def _patience_s(self, agent_id: AgentId) -> float:
+        """Whoever was asked to beat less often may be silent for longer."""
+        link = self._links.get(agent_id)
+        return self._suspect_after_s * (link.every if link else 1)
+
+    def _link_event(self, agent: Agent, silent: bool, now_s: float) -> event.Event | None:
         link = self._links.get(agent.id)
         if link is None:
             gone = agent.state in _LINKED
             return event.AgentDisconnected(agent.id, agent.session) if gone else None
         if not link.synced:
             return None
-        silent = silence_s >= self._suspect_after_s
         if silent and agent.state is not AgentState.SUSPECT:
             return event.AgentSilent(agent.id, agent.session)
         # After a stall of ours all silence counts anew; but who was suspect is trusted when it speaks.
-        spoke = now_s - link.heard_s < self._suspect_after_s
+        spoke = now_s - link.heard_s < self._patience_s(agent.id)
         if not silent and spoke and agent.state is AgentState.SUSPECT:
             return event.AgentHeard(agent.id, agent.session)
         return None
 
-    def _brake(self, silences: Mapping[AgentId, float], now_s: float) -> bool:
+    def _brake(self, silent: int, all_: int, now_s: float) -> bool:
         """R-22: while most agents are silent none is declared lost, for half an hour at most."""
-        silent = sum(silence_s >= self._suspect_after_s for silence_s in silences.values())
-        if silent < BRAKE_AGENTS or 2 * silent <= len(silences):
+        if silent < BRAKE_AGENTS or 2 * silent <= all_:
             self._braked_s = None
             return False
         if self._braked_s is None:

@@ -45,6 +45,7 @@ class Link:
         self.synced = False  # from then on it is sent directives
         self.heard_s = heard_s
         self.load: wire.Load | None = None
+        self.every = 1  # of its heartbeats, the one that is due next: see `pace`
         # Attempts of another history of the database: see `wire.SyncOk`.
         self.foreign: set[AttemptKey] = set()
         self.bye: wire.Bye | None = None

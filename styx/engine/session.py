@@ -14,6 +14,7 @@ import structlog
 from styx.core import event
 from styx.core.attempt import TERMINAL
 from styx.core.ids import AttemptKey
+from styx.engine import pace
 from styx.engine.admission import Doorstep
 from styx.engine.links import Link
 from styx.engine.loop import Engine
@@ -257,7 +258,7 @@ class _Session:
         silence_s = self._engine.links.last_seen_s(hello.agent_id)
         if other is None or silence_s is None or other.store_id == hello.store_id:
             return False
-        return silence_s < self._engine.scheduler.suspect_after_s
+        return silence_s < other.every * self._engine.scheduler.suspect_after_s
 
     async def _held(self) -> list[wire.Held] | None:
         """All that the agent holds, from the pages of its sync."""
@@ -329,7 +330,7 @@ class _Session:
                 case wire.Heartbeat(seq, _, load):
                     self.link.load = load
                     if self._engine.leading:
-                        self.link.send(wire.HeartbeatOk(seq))
+                        self.link.send(self._beat_on(seq))
                 case wire.Notice(kind, detail, deadline_s):
                     self._noticed(kind, detail)
                     if kind == wire.PREEMPT:
@@ -340,6 +341,11 @@ class _Session:
                     raise WireMismatch("the session is open already")
         await self.reports.post(reports)
         return True
+
+    def _beat_on(self, seq: int) -> wire.HeartbeatOk:
+        engine = self._engine
+        self.link.every = pace.every(len(engine.links), engine.scheduler.lost_after_s)
+        return wire.HeartbeatOk(seq, self.link.every)
 
     def _noticed(self, kind: str, detail: str) -> None:
         self._notices += 1

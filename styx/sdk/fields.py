@@ -52,6 +52,7 @@ class TaskFields(TypedDict, total=False):
     bundle: str
     files: Mapping[str, str | Mapping[str, str]]
     image: str
+    outputs: bool | str | Sequence[str | Mapping[str, str]]
     labels: Mapping[str, Word]
 
 

@@ -1,18 +1,20 @@
 # Generated from aio/handles.py by `python -m tests.sdk.generate`; do not edit.
 """What a submit hands back: a task or a job, to ask and to wait for."""
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from typing import Literal
 
-from styx.sdk.calls import Calls
+from styx.sdk.kept import Kept
 from styx.wire import http as wire
+from styx.wire import parcel
 
 
 class TaskHandle:
     """One task. It holds no more than the id: whatever is asked, the server says how it is now."""
 
-    def __init__(self, styx: Calls, task_id: str, name: str) -> None:
+    def __init__(self, styx: Kept, task_id: str, name: str) -> None:
         self.id = task_id
         self.name = name
         self._styx = styx
@@ -54,6 +56,14 @@ class TaskHandle:
         if rest:
             yield rest.decode(errors="replace")
 
+    def outputs(self) -> parcel.OutputsView:
+        """What it has left. Raises: NotFound, while there is nothing."""
+        return self._styx.outputs(self.id)
+
+    def download(self, to: str | os.PathLike[str], *, force: bool = False) -> parcel.OutputsView:
+        """Lay what it has left into the directory `to`; over what is there only by `force`."""
+        return self._styx.download(self.id, to, force=force)
+
     def __repr__(self) -> str:
         return f"<task {self.name} {self.id}>"
 
@@ -62,7 +72,7 @@ class JobHandle:
     """A job, with the ids of its tasks by name; an array's name stands for those of its elements."""
 
     def __init__(
-        self, styx: Calls, job_id: str, name: str, task_ids: Mapping[str, str | list[str]]
+        self, styx: Kept, job_id: str, name: str, task_ids: Mapping[str, str | list[str]]
     ) -> None:
         self.id = job_id
         self.name = name

@@ -1,12 +1,16 @@
 # Generated from aio/kept.py by `python -m tests.sdk.generate`; do not edit.
 """What a server keeps for its clients beside tasks: schedules, and files that go with tasks."""
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 from styx.core import bundle
-from styx.sdk.calls import Calls, segment
+from styx.parcel.landing import Landing
+from styx.sdk.calls import BASE, Calls, segment
 from styx.sdk.fields import Document
 from styx.wire import http as wire
+from styx.wire import parcel
 
 
 class Kept(Calls):
@@ -39,14 +43,39 @@ class Kept(Calls):
 
     # --- files (`sdk.sending` packs and sends a directory) ----------------------------------------
 
-    def files(self) -> wire.FilesView:
+    def files(self) -> parcel.FilesView:
         """How much may be sent."""
-        return self._read(wire.FilesView, "/files")
+        return self._read(parcel.FilesView, "/files")
 
-    def offer_bundle(self, manifest: bytes) -> wire.BundleView:
+    def offer_bundle(self, manifest: bytes) -> parcel.BundleView:
         """What is missing of it; when nothing is, tasks may name it."""
-        return self._post(wire.BundleView, "/bundles", body=manifest)
+        return self._post(parcel.BundleView, "/bundles", body=manifest)
 
     def send_blobs(self, blobs: bytes) -> None:
         """As `core.bundle.encode_blobs` makes them."""
-        self._post(wire.BlobsKept, "/blobs", body=blobs, media_type=bundle.BLOBS_TYPE)
+        self._post(parcel.BlobsKept, "/blobs", body=blobs, media_type=bundle.BLOBS_TYPE)
+
+    # --- what tasks have left ---------------------------------------------------------------------
+
+    def outputs(self, task: str) -> parcel.OutputsView:
+        """Raises: NotFound, while there are none, or when they are gone."""
+        return self._read(parcel.OutputsView, f"/tasks/{segment(task)}/outputs")
+
+    def download(
+        self, task: str, to: str | os.PathLike[str], *, force: bool = False
+    ) -> parcel.OutputsView:
+        """Lay what the task has left into the directory `to`, which is made if need be. Nothing is there before
+        all of it has come. Raises: NotFound; Conflict, naming what is there already, unless by `force`.
+        """
+        found = self.outputs(task)
+        answer = self._transport.call("GET", f"{BASE}/bundles/{found.bundle}")
+        landing = Landing(Path(to), bundle.decode(answer.body), force=force)
+        try:
+            for names in landing.batches():
+                wanted = {"blobs": names}
+                blobs = self._transport.call("POST", f"{BASE}/blobs/fetch", body=wanted)
+                landing.write(bundle.decode_blobs(blobs.body))
+            landing.finish()
+        finally:
+            landing.close()
+        return found

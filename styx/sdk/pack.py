@@ -8,7 +8,7 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -17,11 +17,14 @@ import msgspec
 from styx.core import bundle
 from styx.core.bundle import BLOB_BYTES
 from styx.errors import InvalidSpec
+from styx.parcel import reading
+from styx.parcel.reading import Place
 from styx.sdk.ignore import NEVER, Ignore, Rules
 
 RACY_NS: Final = 100_000_000  # a file changed so lately may change again without looking different
 CACHES_KEPT: Final = 100  # of directories; the longest unused go
 LARGEST: Final = 5  # entries named when there are too many
+CURE: Final = "name it in .styxignore, or put a copy in its place"
 TOLD_EVERY: Final = 500  # files, between two words of progress
 
 
@@ -38,14 +41,6 @@ class Seen(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return (self.size, self.mtime_ns, self.ctime_ns, self.inode) == (
             found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino,
         )  # fmt: skip
-
-
-class Place(NamedTuple):
-    """Where a blob can be read."""
-
-    file: str
-    offset: int
-    length: int
 
 
 class Packed(NamedTuple):
@@ -146,25 +141,9 @@ def _walk(source: Source, tell: Callable[[str], None]) -> dict[str, Found]:
 def _found(entry: os.DirEntry[str], path: str, top: Path) -> Found:
     looks = entry.stat(follow_symlinks=False)
     if stat.S_ISLNK(looks.st_mode):
-        return Found(entry.path, looks, _target(entry.path, path, top))
+        return Found(entry.path, looks, reading.target(entry.path, path, str(top), cure=CURE))
     _refuse_special(entry.path, looks.st_mode)
     return Found(entry.path, looks)
-
-
-def _target(file: str, path: str, top: Path) -> str:
-    """Where the link leads, as a manifest may say it: as it stands, or else all the way."""
-    target = str(Path(file).readlink())
-    try:
-        bundle.check_link(path, target)
-    except InvalidSpec:
-        real = os.path.realpath(file)
-        if real != str(top) and not real.startswith(f"{top}{os.sep}"):
-            raise InvalidSpec(
-                f"{file} is a link to {target}, which is not sent along",
-                hint="name it in .styxignore, or put a copy in its place",
-            ) from None
-        target = os.path.relpath(real, Path(file).parent)
-    return target
 
 
 def _refuse_special(file: str, mode: int) -> None:
@@ -281,7 +260,7 @@ def _read(file: str) -> tuple[Seen, bool]:
         before = os.fstat(descriptor)
         blobs: list[str] = []
         size = 0
-        for piece in _pieces(descriptor):
+        for piece in reading.pieces(descriptor):
             blobs.append(hashlib.sha256(piece).hexdigest())
             size += len(piece)
         after = os.fstat(descriptor)
@@ -290,20 +269,3 @@ def _read(file: str) -> tuple[Seen, bool]:
     seen = Seen(size, before.st_mtime_ns, before.st_ctime_ns, before.st_ino, tuple(blobs))
     changed_ns = max(before.st_mtime_ns, before.st_ctime_ns)
     return seen, seen.is_of(after) and time.time_ns() - changed_ns > RACY_NS
-
-
-def _pieces(descriptor: int) -> Iterator[bytes]:
-    """Of `BLOB_BYTES`, but for the last."""
-    while piece := read_whole(descriptor, BLOB_BYTES):
-        yield piece
-        if len(piece) < BLOB_BYTES:
-            return
-
-
-def read_whole(descriptor: int, length: int) -> bytes:
-    """So many bytes, or what is left of the file. Raises: OSError."""
-    parts: list[bytes] = []
-    while length and (part := os.read(descriptor, length)):
-        parts.append(part)
-        length -= len(part)
-    return b"".join(parts) if len(parts) != 1 else parts[0]

@@ -4,18 +4,16 @@ A module of its own, which only those import who send something: the rules of `.
 import than the rest of a submit.
 """
 
-import hashlib
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
 from styx.core import bundle
-from styx.core.bundle import Blob
 from styx.errors import InvalidSpec
+from styx.parcel import reading
 from styx.sdk import pack
 from styx.sdk.client import Styx
-from styx.sdk.pack import Packed, Place, Source
+from styx.sdk.pack import Packed, Source
 
 ROUNDS: Final = 5  # files may change while they are sent, and blobs be collected
 
@@ -64,40 +62,11 @@ def _sent(styx: Styx, packed: Packed, tell: Callable[[str], None]) -> bool:
         places = {name: packed.places[name] for name in missing}
         whole = sum(place.length for place in places.values())
         done = 0
-        for batch, size in _batches(places):
+        for batch, size in reading.batches(places):
             tell(f"sending files: {done / (1 << 20):.1f} of {whole / (1 << 20):.1f} MiB")
-            blobs = [_read(name, place) for name, place in batch.items()]
+            blobs = [reading.blob(name, place) for name, place in batch.items()]
             if None in blobs:
                 return False
             styx.send_blobs(bundle.encode_blobs([blob for blob in blobs if blob]))
             done += size
     return False
-
-
-def _batches(places: Mapping[str, Place]) -> Iterator[tuple[dict[str, Place], int]]:
-    batch: dict[str, Place] = {}
-    size = 0
-    for name, place in places.items():
-        if batch and (
-            size + place.length > bundle.BATCH_BYTES or len(batch) == bundle.MAX_BATCH_BLOBS
-        ):
-            yield batch, size
-            batch, size = {}, 0
-        batch[name] = place
-        size += place.length
-    yield batch, size
-
-
-def _read(name: str, place: Place) -> Blob | None:
-    """None: it is not there any more, or not what it was."""
-    try:
-        descriptor = os.open(place.file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            os.lseek(descriptor, place.offset, os.SEEK_SET)
-            data = pack.read_whole(descriptor, place.length)
-        finally:
-            os.close(descriptor)
-    except OSError:
-        return None
-    digest = hashlib.sha256(data).digest()
-    return Blob(digest, data) if digest.hex() == name else None

@@ -102,12 +102,14 @@ RESOURCES: Final = {
     "volumes": _refused("no volumes are mounted: have the data on the agents' machines"),
 }
 MOUNTED: Final = _warned(
-    "copied when the task starts; what the task writes there stays on the agent: copy that to the bucket in `run`"
+    "copied when the task starts; what the task writes there stays on the agent: a copy in "
+    "`run`, or `outputs` in a file of Styx's, brings it to the bucket"
 )
 SENT: Final = _warned("no bucket is made of it: it is sent along, and that is where it is read")
 NEW_BUCKET: Final = _refused(
     "a bucket to write to is not mounted, and what is written would be lost: `styx import sky` makes a file of "
-    "Styx's of this, in which `outputs: [{path: DIR, to: s3://BUCKET/PREFIX}]` keeps what the task writes"
+    "Styx's of this, in which `outputs: [{path: DIR/, to: s3://BUCKET/PREFIX/}]` keeps what "
+    "the task writes below its work directory"
 )
 FAR_OF_MANY: Final = _refused(
     "of several sources in one place all are files or directories of this machine"

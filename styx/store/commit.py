@@ -12,7 +12,7 @@ rows and as text at once. The rows of a block are made by Postgres, from one of 
 
 import asyncio
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -44,7 +44,8 @@ Batch = tuple[Write, Sequence[Any]]
 
 async def commit(connection: Connection, term: int, delta: Delta) -> None:
     """Raises: the driver's errors; `pool.STALE` for another term or a version that is not there."""
-    batches = list(_batches(delta))
+    large = len(delta.tasks) > LARGE
+    batches = await asyncio.to_thread(_batches, delta) if large else _batches(delta)
     if not delta.blocks and sum(len(values) for _, values in batches) <= SLICE:
         await _run(connection, term, batches, delta.audit)
         return
@@ -84,7 +85,7 @@ def _document(write: Write, values: Sequence[Any]) -> str:
     return _encode([document(value, new) for value in values]).decode()
 
 
-def _batches(delta: Delta) -> Iterator[Batch]:
+def _batches(delta: Delta) -> list[Batch]:
     """Changed rows before new ones: the end of one attempt makes room for the next in `one_live`."""
     tables: list[tuple[rows.Table, Sequence[Any]]] = [
         (rows.JOBS, list(delta.jobs.values())),
@@ -92,21 +93,24 @@ def _batches(delta: Delta) -> Iterator[Batch]:
         (rows.ATTEMPTS, list(delta.attempts.values())),
         (rows.AGENTS, list(delta.agents.values())),
     ]
-    for table, values in tables:
-        if changed := [value for value in values if value.version != 1]:
-            yield Write(table, new=False), changed
-    if delta.specs:
-        firsts = {block.first.spec_id: block.first for block in delta.blocks}
-        yield (
-            Write(rows.SPECS, new=True),
-            [
-                rows.NewSpec(id_, spec, firsts.get(id_) or delta.tasks[TaskId(id_)])
-                for id_, spec in delta.specs.items()
-            ],
-        )
-    for table, values in tables:
-        if new := [value for value in values if value.version == 1]:
-            yield Write(table, new=True), new
+    changed: list[Batch] = [
+        (Write(table, new=False), [value for value in values if value.version != 1])
+        for table, values in tables
+    ]
+    specs = [(Write(rows.SPECS, new=True), _specs(delta))]
+    new: list[Batch] = [
+        (Write(table, new=True), [value for value in values if value.version == 1])
+        for table, values in tables
+    ]
+    return [batch for batch in (*changed, *specs, *new) if batch[1]]
+
+
+def _specs(delta: Delta) -> list[rows.NewSpec]:
+    firsts = {block.first.spec_id: block.first for block in delta.blocks}
+    return [
+        rows.NewSpec(id_, spec, firsts.get(id_) or delta.tasks[TaskId(id_)])
+        for id_, spec in delta.specs.items()
+    ]
 
 
 @functools.cache

@@ -14,8 +14,10 @@ import structlog
 
 from styx.core import bundle
 from styx.core.bundle import Blob
+from styx.core.ids import JobId, TaskId
+from styx.core.spec import Input
 from styx.errors import InvalidSpec, LimitReached
-from styx.store import leader, pool
+from styx.store import leader, outputs, pool
 from styx.store.postgres import Database
 
 TOUCH_S: Final = (
@@ -58,7 +60,7 @@ SELECT (SELECT coalesce(sum(size), 0) FROM blobs)::bigint
 """
 _WANTED: Final = """
 SELECT body FROM specs WHERE job_id IN (SELECT id FROM jobs WHERE state = 'running')
-AND (body LIKE '%"bundle":"%' OR body LIKE '%"files":{%')
+AND (body LIKE '%"bundle":"%' OR body LIKE '%"files":{%' OR body LIKE '%"inputs":[%')
 """
 _SCHEDULED: Final = """
 SELECT document FROM schedules WHERE document LIKE '%"bundle":"%' OR document LIKE '%"files":{%'
@@ -89,6 +91,7 @@ class _Wants(msgspec.Struct):
 
     bundle: str | None = None
     files: dict[str, object] | None = None
+    inputs: tuple[Input, ...] = ()
 
 
 class _Job(msgspec.Struct):
@@ -179,6 +182,21 @@ class Files:
                 await connection.execute(_USE, stale)
         return {row["id"].hex() for row in here}
 
+    async def left_by(self, ids: Collection[TaskId]) -> dict[TaskId, str]:
+        """See `outputs.of_tasks`."""
+        async with self._turns, pool.using(self._database.readers) as connection:
+            return await outputs.of_tasks(connection, ids)
+
+    async def left_by_spec(self, job_id: JobId, name: str) -> list[outputs.Left]:
+        """By the tasks of a spec of a job."""
+        async with self._turns, pool.using(self._database.readers) as connection:
+            return await outputs.of_spec(connection, job_id, name)
+
+    async def inputs(self, job_id: JobId, name: str) -> tuple[Input, ...] | None:
+        """See `outputs.inputs`."""
+        async with self._turns, pool.using(self._database.readers) as connection:
+            return await outputs.inputs(connection, job_id, name)
+
     @staticmethod
     async def _touch(connection: pool.Connection, ids: list[bytes], older_than_s: float) -> None:
         """The blobs of these bundles are in use."""
@@ -208,7 +226,8 @@ class Files:
             self._total = int(await connection.fetchval(_TOTAL))
             bodies = [row["body"] for row in await connection.fetch(_WANTED)]
             documents = [row["document"] for row in await connection.fetch(_SCHEDULED)]
-            wanted = await asyncio.to_thread(_bundles, bodies, documents)
+            wanted, jobs = await asyncio.to_thread(_wanted, bodies, documents)
+            wanted += await outputs.of_live_jobs(connection, jobs)
             await self._touch(connection, wanted, 0.0)
             before = self._total
             while self._total > most:
@@ -235,14 +254,18 @@ class Files:
             self._total += size
 
 
-def _bundles(bodies: Iterable[str], documents: Iterable[str]) -> list[bytes]:
-    """Of the specs of tasks that are not over, and of the jobs that schedules will make."""
+def _wanted(bodies: Iterable[str], documents: Iterable[str]) -> tuple[list[bytes], set[JobId]]:
+    """The bundles of the specs of tasks that are not over, and of the jobs that schedules will make; and the
+    jobs whose outputs such tasks are given.
+    """
     wanted = [msgspec.json.decode(body, type=_Wants) for body in bodies]
+    jobs = {given.job for each in wanted for given in each.inputs if given.job}
     for document in documents:
         tasks = msgspec.json.decode(document, type=_Job).tasks
         wanted += tasks.values() if isinstance(tasks, dict) else tasks
     ids = {id_ for each in wanted for id_ in (each.bundle, *(each.files or {}).values())}
-    return [bytes.fromhex(id_) for id_ in ids if isinstance(id_, str) and bundle.is_id(id_)]
+    named = [bytes.fromhex(id_) for id_ in ids if isinstance(id_, str) and bundle.is_id(id_)]
+    return named, jobs
 
 
 def _blobs(manifest: bytes) -> list[bytes]:

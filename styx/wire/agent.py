@@ -30,7 +30,7 @@ MAX_FRAME_BYTES: Final = 1 << 20
 MAX_LOG_BYTES: Final = 64 << 10  # one `Log`
 SYNC_PAGE: Final = 500  # attempts in one `Sync`
 LOG_CREDIT_BYTES: Final = 4 << 20  # unacknowledged log bytes that a session may have under way
-HEARTBEAT_S: Final = 5.0  # three missed make a suspect
+HEARTBEAT_S: Final = 5.0  # three missed make a suspect; of many agents each beats less often
 PREEMPT: Final = "preempt"  # of `Notice`
 FAULT_CHARACTERS: Final = 500  # a value that is wrong is quoted, and may be as long as the frame
 UNKNOWN_MAX: Final = 10  # messages of unknown tags that one session may send
@@ -218,9 +218,10 @@ class Stop(Message, tag="stop", frozen=True):
 
 
 class HeartbeatOk(Message, tag="hb_ok", frozen=True):
-    """A lease: sent only while leading."""
+    """A lease: sent only while leading. The next heartbeat is due after `every` periods."""
 
     seq: int
+    every: Annotated[int, Meta(ge=1, le=100)] = 1
 
 
 class EvOk(Message, tag="ev_ok", frozen=True):

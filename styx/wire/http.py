@@ -186,6 +186,7 @@ class TaskDetail(TaskView):
     bundle: str = ""
     files: dict[str, str] = {}  # "/" or "~" → bundle
     image: str = ""
+    outputs: list[str] = []  # what it is to leave: paths, behind an arrow the bucket
     retries: int = 0
     infra_retries: int = 0
     timeout_s: float | None = None
@@ -364,26 +365,3 @@ class FeedEvent(msgspec.Struct):
     attempt: int = 0
     agent: str = ""
     exit_code: int | None = None
-
-
-class FilesView(msgspec.Struct):
-    """How much room there is for what is sent with tasks."""
-
-    max_bundle_bytes: int
-    max_total_bytes: int
-    total_bytes: int
-
-
-class BundleView(msgspec.Struct):
-    """`missing` are the blobs still to be sent; without any, tasks may name the bundle."""
-
-    bundle: str
-    missing: list[str] = []
-
-
-class BlobsKept(msgspec.Struct):
-    kept: int
-
-
-class BlobsWanted(msgspec.Struct, forbid_unknown_fields=True):
-    blobs: list[str]

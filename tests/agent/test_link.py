@@ -288,6 +288,15 @@ async def test_a_paused_server_is_not_a_silent_one(connection: Connection) -> No
     assert (await connection.end(key)).code == 0
 
 
+async def test_an_agent_beats_as_seldom_as_it_is_asked_to(connection: Connection) -> None:
+    connection.every = 3  # periods of 0.2 s
+    first = await connection.wait(wire.Heartbeat)
+    began = time.monotonic()
+    # The next one may be on its way already.
+    await connection.wait(wire.Heartbeat, lambda beat: beat.seq == first.seq + 3)
+    assert time.monotonic() - began > 1.0
+
+
 async def test_retry_after_is_honoured(connection: Connection) -> None:
     began = time.monotonic()
     connection.send(wire.Bye(wire.CLOSE_OVERLOAD, "come back later", 1.0))

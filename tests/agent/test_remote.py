@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
-from styx.agent import fetch, remote, stream
-from styx.agent.errand import Ended, Failed, Outcome, Request, Target, room
+from styx.agent import fetch, remote, send, stream
+from styx.agent.errand import Delivery, Ended, Failed, Outcome, Parcel, Request, Target, room
 from styx.kit.reach import Reach
 
 HERE = Reach(["127.0.0.0/8"])
@@ -125,6 +126,28 @@ def test_a_bucket_takes_a_directory_and_gives_it_back(bucket: str, tmp_path: Pat
     remote.get("s3://bucket/results/small", str(tmp_path / "one"), HERE)
     remote.get("s3://bucket/results/small", f"{tmp_path}/into/", HERE)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "into" / "small").read_bytes() == b"x"
+
+
+def test_what_a_task_leaves_goes_into_a_bucket(bucket: str, tmp_path: Path) -> None:
+    for path in ("left/a", "work/model/w.bin", "work/logs/1.log"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(path)
+    outputs = (("", "s3://bucket/1/"), ("model", "s3://bucket/2/"), ("logs/*", "s3://bucket/3"))
+    parcel = Parcel(f"{tmp_path}/left", f"{tmp_path}/work", outputs)
+    asked = Delivery(
+        host="127.0.0.1", port=1, prefix="", encrypted=False, token="", parcel=parcel
+    )  # nothing is for the server
+    assert send.send(asked) == Outcome(Ended.DONE)
+    for key, path in (
+        ("1/a", "left/a"),
+        ("2/w.bin", "work/model/w.bin"),
+        ("3/logs/1.log", "work/logs/1.log"),
+    ):
+        remote.get(f"s3://bucket/{key}", str(tmp_path / "back"), HERE)
+        assert (tmp_path / "back").read_text() == path
+    (tmp_path / "work" / "passwd").symlink_to("/etc/passwd")
+    parcel = Parcel(f"{tmp_path}/left", f"{tmp_path}/work", (("passwd", "s3://bucket/x"),))
+    assert send.send(structs.replace(asked, parcel=parcel)).ended is Ended.REFUSED
 
 
 def test_what_a_bucket_never_gives_is_told(bucket: str, tmp_path: Path) -> None:

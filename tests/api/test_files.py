@@ -5,7 +5,8 @@ from typing import Any
 
 from styx.core import bundle
 from styx.core.bundle import BLOB_BYTES, Blob, File, Manifest
-from tests.api.conftest import Site
+from tests.api.conftest import Site, ended, started
+from tests.support.peer import Peer
 
 JSON = {"content-type": "application/json"}
 BLOBS = {"content-type": bundle.BLOBS_TYPE}
@@ -171,3 +172,29 @@ async def test_what_the_jobs_of_a_schedule_will_need_stays(site: Site) -> None:
     await send(site, *pieces(3, 3))
     assert (await site.http.get(f"/api/v1/bundles/{wanted}")).status_code == 200
     await site.refused(404, "GET", f"/api/v1/bundles/{other}")
+
+
+async def test_outputs_stay_while_somebody_may_be_given_them(site: Site, agent: Peer) -> None:
+    left = await filled(site, 1, 2)
+    a = {"command": "x", "outputs": True}
+    tasks = {"a": a, "b": {"command": "x", "needs": ["a"], "resources": {"cpus": 64}}}
+    made = await site.post("/jobs", {"tasks": tasks})
+    await ended(agent, await started(agent, made["task_ids"]["a"]), code=0, outputs=left)
+    shown = await site.get(f"/tasks/{made['task_ids']['a']}/outputs")
+    assert (shown["bundle"], shown["size"], len(shown["files"])) == (left, 2 << 20, 2)
+    given = await site.get(f"/jobs/{made['job_id']}/inputs/b")
+    assert given == [{"name": "a", "index": None, "bundle": left}]
+    problem = await site.refused(404, "GET", f"/api/v1/tasks/{made['task_ids']['b']}/outputs")
+    assert "outputs: true" in problem["hint"]
+    await filled(site, 2, 3)
+    await age(site, 100_000)
+    await send(site, *pieces(3, 2))  # there is only room for them when something goes
+    assert await site.get(f"/tasks/{made['task_ids']['a']}/outputs") == shown
+    # Tried again, the job is another one, which is given the same.
+    await site.post(f"/jobs/{made['job_id']}/cancel", status=202)
+    again = await site.post(f"/jobs/{made['job_id']}/retry")
+    assert await site.get(f"/jobs/{again['job_id']}/inputs/b") == given
+    await age(site, 100_000)
+    await send(site, *pieces(4, 3))
+    assert await site.get(f"/jobs/{again['job_id']}/inputs/b") == given
+    assert await site.get(f"/tasks/{made['task_ids']['a']}/outputs") == shown

@@ -21,6 +21,7 @@ OPERATIONS = {
     *("putSchedule", "listSchedules", "getSchedule", "deleteSchedule"),
     *("pauseSchedule", "resumeSchedule", "runSchedule"),
     *("getFiles", "offerBundle", "getBundle", "sendBlobs", "fetchBlobs"),
+    *("getOutputs", "getInputs"),
     *("followEvents", "listAudit", "getMetrics"),
 }
 OPEN = {("GET", "/health"), ("GET", "/readyz")}

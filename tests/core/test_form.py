@@ -269,6 +269,12 @@ WRONG_TASKS = {
     "a workdir of another user": ({"workdir": "~root"}, "workdir", "below ~"),
     "no bundle's id": ({"bundle": "A" * 64}, "bundle", "64 hexadecimal digits"),
     "workdir and bundle": ({"workdir": "/x", "bundle": "0" * 64}, "bundle", "not both"),
+    "outputs of another directory": (
+        {"outputs": ["../x"]},
+        "outputs[0]",
+        "below the work directory",
+    ),
+    "outputs to the web": ({"outputs": [{"to": "https://x/y"}]}, "outputs[0].to", "s3://"),
     "a bad label": ({"labels": {"a b": "x"}}, "labels.a b", "a label"),
     "a long label": ({"labels": {"a": "x" * 257}}, "labels.a", "256 bytes"),
     "too many labels": ({"labels": {f"l{i}": i for i in range(65)}}, "labels", "64 labels"),

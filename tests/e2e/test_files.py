@@ -1,18 +1,15 @@
 """A directory goes to where its task runs: real server, real agents, and everything that may come between."""
 
 import os
-import select
 import signal
-import socket
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
 
+from tests.support.line import Line
 from tests.support.site import Site, until
 
 SETTINGS = """
@@ -151,66 +148,6 @@ def test_run_sends_a_directory_to_a_server_that_is_elsewhere(site: Site, folder:
     assert here.stdout.decode() == f"some data\n{folder}/src\n", "its own machine's: in place"
     there = site.cli("run", "--workdir", "/", "pwd", cwd=folder, **away)
     assert there.stdout == b"/\n"
-
-
-class Line:
-    """Between an agent and its server; what it asks of blobs waits here until `open`."""
-
-    def __init__(self, port: int) -> None:
-        self._port = port
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        self.held = threading.Event()
-        self._open = threading.Event()
-        self._sockets: list[socket.socket] = []
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def open(self) -> None:
-        self._open.set()
-
-    def cut(self) -> None:
-        """Whoever waits is hung up on."""
-        for end in self._sockets:
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self.cut()
-        for end in self._sockets:
-            end.close()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            try:
-                server = socket.create_connection(("127.0.0.1", self._port))
-            except OSError:  # it is away
-                client.close()
-                continue
-            self._sockets += [client, server]
-            threading.Thread(target=self._carry, args=(client, server), daemon=True).start()
-
-    def _carry(self, client: socket.socket, server: socket.socket) -> None:
-        try:
-            while True:
-                for end in select.select([client, server], [], [])[0]:
-                    data = end.recv(1 << 16)
-                    if not data:
-                        return
-                    if end is client and data.startswith(b"POST /api/v1/blobs/fetch"):
-                        self.held.set()
-                        self._open.wait()
-                    (server if end is client else client).sendall(data)
-        except (OSError, ValueError):  # cut, or closed
-            return
-        finally:
-            client.close()
-            server.close()
 
 
 @pytest.fixture

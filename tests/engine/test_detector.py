@@ -7,7 +7,7 @@ import pytest
 from styx.core import event as ev
 from styx.core.agent import AgentState
 from styx.core.ids import AgentId
-from styx.engine import detector
+from styx.engine import detector, pace
 from styx.engine.detector import Detector
 from styx.engine.links import Link, Links
 from styx.wire import agent as wire
@@ -72,6 +72,24 @@ class Room:
 @pytest.fixture
 def room() -> Room:
     return Room()
+
+
+def test_who_was_asked_to_beat_seldom_may_be_silent_for_longer(room: Room):
+    links = [room.join(f"a{number}") for number in range(detector.BRAKE_AGENTS)]
+    for link in links:
+        link.every = 4
+    assert room.wait(4 * SUSPECT_S - 1) == []
+    assert len(room.wait(1)) == len(links)
+
+
+@pytest.mark.parametrize(
+    ("agents", "lost_after_s", "every"),
+    [(1, LOST_S, 1), (250, LOST_S, 1), (251, LOST_S, 2), (1_000, LOST_S, 4), (10_000, LOST_S, 4), (1_000, 60, 2), (1_000, 5, 1)],
+)  # fmt: skip
+def test_many_agents_beat_less_often_but_often_enough_for_their_lease(
+    agents: int, lost_after_s: float, every: int
+):
+    assert pace.every(agents, lost_after_s) == every
 
 
 def test_a_silent_agent_is_suspected_heard_again_and_trusted_again(room: Room):

@@ -104,8 +104,8 @@ def test_variables_from_outside_win() -> None:
         ("needs: [a]\ntasks: {a: {run: x}}\n",
          "1:1: needs: belongs to one task: every other key beside `tasks` is for all"),
         ("retrys: 1\ntasks: {a: {run: x}}\n", "1:1: retrys: no such key; did you mean 'retries'?"),
-        ("outputs: x\ntasks: {a: {run: x}}\n",
-         "1:1: outputs: " + fields.later("outputs")),
+        ("region: x\ntasks: {a: {run: x}}\n",
+         "1:1: region: " + fields.later("region")),
     ],
 )  # fmt: skip
 def test_where_an_error_stands(text: str, message: str) -> None:

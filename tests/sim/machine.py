@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from styx.agent import home
+from styx.agent.deliver import Deliveries
 from styx.agent.duties import Duties
 from styx.agent.executor import Executor, Record
 from styx.agent.link import BACKOFF_BASE_S, BACKOFF_CAP_S, SHORTEN_EVERY_S, STEADY_S
@@ -247,6 +248,7 @@ class Machine:
             executor.flush,
             has_gpus=False,
             engine=None,
+            deliveries=Deliveries(self, lambda _key, _end: None),  # type: ignore[arg-type]
             full=lambda: self.full,
         )
         link.start(executor.run)

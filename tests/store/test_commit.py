@@ -181,7 +181,7 @@ async def test_a_turn_is_one_round_trip_and_by_index(database: Database):
     delta = made.delta(
         over(job), over(task), over(agent), over(attempt), made.job(), made.attempt(task, rank=1)
     )
-    batches = list(commit._batches(delta))
+    batches = commit._batches(delta)
     async with database.writers.acquire() as connection:
         statement = commit._statement(tuple(write for write, _ in batches), audited=False)
         values: list[object] = [database.term]

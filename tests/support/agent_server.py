@@ -35,6 +35,7 @@ class Connection:
         self.closed = False
         self.acknowledging = True
         self.storing = True
+        self.every = 1  # periods between the agent's heartbeats
         self.mute = False  # as a machine that is gone
         self._reader = reader
         self._writer = writer
@@ -178,7 +179,7 @@ class Connection:
             case _ if self.mute:
                 pass
             case wire.Heartbeat(seq) if self.acknowledging:
-                yield wire.HeartbeatOk(seq)
+                yield wire.HeartbeatOk(seq, self.every)
             case wire.Log(key, number, offset, data, crc):
                 assert zlib.crc32(data) == crc
                 assert len(data) <= wire.MAX_LOG_BYTES

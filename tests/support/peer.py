@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from styx.core.agent import Capacity
 from styx.core.attempt import AttemptState, Exit
+from styx.core.feature import ALWAYS
 from styx.core.ids import AgentId, AttemptKey
 from styx.engine import session
 from styx.engine.loop import Engine
@@ -108,7 +109,7 @@ def hello(agent_id: AgentId = AGENT, *, store_id: str = "s1", cpus: float = 2) -
         boot_id="boot",
         incarnation="1",
         version="0",
-        capacity=Capacity(cpus_milli=round(cpus * 1_000), memory_bytes=8 << 30),
+        capacity=Capacity(cpus_milli=round(cpus * 1_000), memory_bytes=8 << 30, features=ALWAYS),
         address="10.0.0.1",
     )
 

@@ -1,17 +1,19 @@
 """What a submit hands back: a task or a job, to ask and to wait for."""
 
+import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import Literal
 
-from styx.sdk.aio.calls import AsyncCalls
+from styx.sdk.aio.kept import AsyncKept
 from styx.wire import http as wire
+from styx.wire import parcel
 
 
 class AsyncTaskHandle:
     """One task. It holds no more than the id: whatever is asked, the server says how it is now."""
 
-    def __init__(self, styx: AsyncCalls, task_id: str, name: str) -> None:
+    def __init__(self, styx: AsyncKept, task_id: str, name: str) -> None:
         self.id = task_id
         self.name = name
         self._styx = styx
@@ -53,6 +55,16 @@ class AsyncTaskHandle:
         if rest:
             yield rest.decode(errors="replace")
 
+    async def outputs(self) -> parcel.OutputsView:
+        """What it has left. Raises: NotFound, while there is nothing."""
+        return await self._styx.outputs(self.id)
+
+    async def download(
+        self, to: str | os.PathLike[str], *, force: bool = False
+    ) -> parcel.OutputsView:
+        """Lay what it has left into the directory `to`; over what is there only by `force`."""
+        return await self._styx.download(self.id, to, force=force)
+
     def __repr__(self) -> str:
         return f"<task {self.name} {self.id}>"
 
@@ -61,7 +73,7 @@ class AsyncJobHandle:
     """A job, with the ids of its tasks by name; an array's name stands for those of its elements."""
 
     def __init__(
-        self, styx: AsyncCalls, job_id: str, name: str, task_ids: Mapping[str, str | list[str]]
+        self, styx: AsyncKept, job_id: str, name: str, task_ids: Mapping[str, str | list[str]]
     ) -> None:
         self.id = job_id
         self.name = name

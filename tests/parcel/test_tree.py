@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from styx.agent.tree import Tree
 from styx.errors import InvalidSpec
+from styx.parcel.tree import Tree
 
 REFUSED = (InvalidSpec, OSError)
 

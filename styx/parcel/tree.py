@@ -6,9 +6,12 @@ never written to, be it the same name to a file system that knows no case.
 """
 
 import os
+from collections.abc import Callable
 from typing import Final
 
 from styx.core import bundle
+from styx.core.bundle import Directory, File, Link, Manifest
+from styx.errors import InvalidSpec
 
 _ENTER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -61,3 +64,39 @@ class Tree:
         for _, descriptor in self._chain[depth:]:
             os.close(descriptor)
         del self._chain[depth:]
+
+
+def unpack(path: str, manifest: Manifest, read: Callable[[str, int], bytes]) -> None:
+    """A new directory of what the manifest names. `read` has the blobs.
+
+    Raises: InvalidSpec, also for two paths that are one here; OSError; what `read` raises.
+    """
+    tree = Tree(path)
+    try:
+        for file in manifest.files():
+            write_file(tree.create(file.path, executable=file.executable), file, read)
+        # Last, so that nothing that is written could come across one.
+        for entry in manifest.entries:
+            if isinstance(entry, Link):
+                tree.link(entry.path, entry.target)
+            elif isinstance(entry, Directory):
+                tree.directory(entry.path)
+    except FileExistsError as error:  # to a file system that knows no case, say
+        raise InvalidSpec(f"two of its files have one name here: {error.filename}") from error
+    finally:
+        tree.close()
+
+
+def write_file(descriptor: int, file: File, read: Callable[[str, int], bytes]) -> None:
+    """And close it."""
+    try:
+        for name, size in file.pieces():
+            write_whole(descriptor, read(name, size))
+    finally:
+        os.close(descriptor)
+
+
+def write_whole(file: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(file, rest) :]
