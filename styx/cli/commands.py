@@ -67,6 +67,7 @@ AGENT = "styx.agent.main:run"
 SEND = "styx.sdk.sending:send"
 IDENTIFY = "styx.sdk.sending:identify"
 SOURCE = "styx.sdk.pack:Source"
+CLONES = "styx.cli.clones:Clones"
 
 TARGETS: dict[str, tuple[str, str]] = {
     name: entry for section in SECTIONS.values() for name, entry in section.items()

@@ -108,7 +108,7 @@ def _place(styx: Styx, workdir: str | None, *, sent: bool) -> dict[str, Any]:
         return {}
     if fields.is_of_agent(workdir):
         return {"workdir": workdir}
-    return {"bundle": parcels.of(styx, (Path(workdir).resolve(), ""), sent=sent)}
+    return {"bundle": parcels.of(styx, (Path(workdir).resolve(), "", False), sent=sent)}
 
 
 def _beside(styx: Styx, given: dict[str, Any], *, sent: bool) -> dict[str, Any]:
