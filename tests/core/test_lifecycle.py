@@ -112,6 +112,7 @@ def test_a_registry_that_is_away_is_the_machines_failure_and_nothing_has_run():
     attempt = d.live(once)
     d.turn(ev.AttemptExited(attempt.key, attempt.agent_id, Exit(reason=Reason.REGISTRY)))
     assert (d.status(once), d.reason(once)) == ("failed", "registry")
+    assert d.attempts[attempt.key].started_at is None
 
 
 def test_a_void_costs_nothing_and_comes_back_after_a_moment():
