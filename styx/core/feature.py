@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from styx.core import source
-from styx.core.spec import TaskSpec
+from styx.core.spec import ANY_OF, TaskSpec
 
 
 class Feature(StrEnum):
@@ -20,6 +20,7 @@ class Feature(StrEnum):
     SOURCES = "sources"  # files of web addresses are fetched
     STORAGE = "storage"  # those of buckets, too
     SETUP = "setup"  # a script runs once before the tasks of a spec
+    MODELS = "models"  # of several models of GPUs any will do
     OUTPUTS = "outputs"  # what tasks leave is brought back, and to those that need it
 
 
@@ -28,6 +29,7 @@ LACKS: Final[Mapping[str, str]] = {
     Feature.IMAGE: "has neither podman nor docker, or is of a version that runs no images",
     Feature.SOURCES: "is of a version that fetches no files from afar: upgrade it",
     Feature.STORAGE: "cannot reach buckets: pip install 'styx[storage]' there",
+    Feature.MODELS: "is of a version that knows one model of GPUs at a time: upgrade it",
     Feature.OUTPUTS: "is of a version that brings no outputs back: upgrade it",
     Feature.SETUP: "runs no `setup`: upgrade it, or install flock (of util-linux) there",
 }
@@ -35,7 +37,12 @@ SILENT: Final[Mapping[str, str]] = {
     "docker_silent": "has docker, but its daemon does not answer the agent's user",
     "podman_silent": "has podman, but `podman info` fails for the agent's user",
 }
-ALWAYS: Final = (Feature.FILES, Feature.SOURCES, Feature.OUTPUTS)  # of every agent of this version
+ALWAYS: Final = (
+    Feature.FILES,
+    Feature.SOURCES,
+    Feature.OUTPUTS,
+    Feature.MODELS,
+)  # of every agent of this version
 
 
 def needed_by(spec: TaskSpec) -> tuple[str, ...]:
@@ -52,6 +59,8 @@ def _needed_by(spec: TaskSpec) -> Iterable[str]:
         yield Feature.SOURCES
     if any(map(source.is_bucket, spec.files.values())) or any(out.to for out in spec.outputs):
         yield Feature.STORAGE
+    if ANY_OF in spec.requirements.gpu_model:
+        yield Feature.MODELS
     if spec.outputs or spec.inputs:
         yield Feature.OUTPUTS
     if spec.setup:

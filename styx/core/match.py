@@ -8,7 +8,7 @@ from styx.core import feature
 from styx.core.agent import Agent, AgentState
 from styx.core.policy import REJECTS_ALLOWED
 from styx.core.room import Room, model_matches
-from styx.core.spec import Requirements
+from styx.core.spec import ANY_OF, Requirements
 
 GIB = 1 << 30
 
@@ -85,7 +85,7 @@ def _why_draining(agent: Agent) -> str:
 
 
 def _gpus(wanted: Requirements, agent: Agent) -> Mismatch | None:
-    name = wanted.gpu_model.upper() or "GPU"
+    name = wanted.gpu_model.upper().replace(ANY_OF, " or ") or "GPU"
     if not agent.capacity.gpus:  # most agents, and asked of each of them
         return Mismatch("no_such_gpu", f"has no {name} (GPUs: none)")
     models = Counter(gpu.model for gpu in agent.capacity.gpus)

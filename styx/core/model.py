@@ -24,9 +24,18 @@ class ResourcesForm(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=Tr
     cpus: Annotated[float | str, _doc("Cores; fractions are allowed.", 2, 0.5, "4+")] = 1
     memory: Annotated[float | str, _doc("GiB, or a size with a unit.", 16, "16+", "512MiB")] = 0
     gpus: Annotated[
-        int | str | dict[str, int], _doc("A number, a model, or both.", 1, "A100", "A100:8")
+        int | str | list[str] | dict[str, int],
+        _doc(
+            "A number, a model, or both; of several models any will do.",
+            1,
+            "A100",
+            "A100:8",
+            ["A100:8", "H100:8"],
+        ),
     ] = 0
-    accelerators: Annotated[int | str | dict[str, int], _doc("The same as `gpus`.", "A100:8")] = 0
+    accelerators: Annotated[
+        int | str | list[str] | dict[str, int], _doc("The same as `gpus`.", "A100:8")
+    ] = 0
     disk: Annotated[float | str, _doc("GiB, or a size with a unit.", "100GB")] = 0
     arch: Annotated[str, _doc("Any, unless given.", "x86_64", "arm64")] = ""
     labels: Annotated[

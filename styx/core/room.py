@@ -4,12 +4,12 @@ from collections import Counter
 
 from styx.core.agent import Capacity
 from styx.core.ids import AttemptKey
-from styx.core.spec import Requirements
+from styx.core.spec import ANY_OF, Requirements
 
 
 def model_matches(wanted: str, model: str) -> bool:
-    """`a100` matches `nvidia a100-sxm4-80gb`; "" matches any."""
-    return wanted in model.lower()
+    """`a100` and `h100|a100` match `nvidia a100-sxm4-80gb`; "" matches any."""
+    return any(name in model.lower() for name in wanted.split(ANY_OF))
 
 
 class Room:
@@ -106,4 +106,4 @@ class Room:
 
     def _any_model(self, wanted: Requirements) -> str:
         matching = [m for m in self.gpus if model_matches(wanted.gpu_model, m)]
-        return matching[0] if matching else wanted.gpu_model
+        return matching[0] if matching else wanted.gpu_model.partition(ANY_OF)[0]

@@ -12,6 +12,7 @@ MAX_TASKS_PER_JOB: Final = 1_000_000  # array elements included
 MAX_SPECS_PER_JOB: Final = 100_000
 MAX_EDGES_PER_JOB: Final = 1_000_000
 MAX_NODES: Final = 1_000
+ANY_OF: Final = "|"  # between models of GPUs
 DEFAULT_GRACE_S: Final = (
     30.0  # between the polite signal and SIGKILL, as Slurm and Kubernetes have it
 )
@@ -94,7 +95,7 @@ class Requirements(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     memory_bytes: int = 0
     disk_bytes: int = 0
     gpus: int = 0
-    gpu_model: str = ""  # lower case; "" is any
+    gpu_model: str = ""  # lower case; of several, apart by `ANY_OF`, any will do; "" is any at all
     arch: str = ""  # "" is any
     labels: tuple[tuple[str, str], ...] = ()  # sorted; the agent must carry each
     features: tuple[str, ...] = ()  # sorted; the agent must have each: see `core.feature`

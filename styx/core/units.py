@@ -5,13 +5,16 @@ Every reader takes anything that JSON can hold and returns the value, or raises 
 
 import math
 import re
+from collections.abc import Sequence
 from typing import Final, NamedTuple, TypeGuard, cast
 
 from styx.core.agent import ARCHITECTURES
+from styx.core.spec import ANY_OF
 
 MAX_CPUS: Final = 100_000
 MAX_SIZE_BYTES: Final = 1 << 60  # an exbibyte: beyond any machine, within a signed 64-bit column
 MAX_GPUS: Final = 1_000  # of one node
+MAX_MODELS: Final = 16  # of which any will do
 MAX_DURATION_S: Final = 10 * 366 * 86_400.0  # ten years; keeps every deadline a valid date
 
 _NUMBER: Final = r"(\d{1,15}(?:\.\d{1,9})?)"
@@ -24,6 +27,7 @@ _SECONDS: Final = re.compile(_NUMBER)
 _DURATION_UNITS_S: Final = (86_400, 3_600, 60, 1)
 _MODEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}")
 _LETTERS: Final = "KMGTP"
+_ONE_KIND: Final = 'a whole number, or one model with a number, such as 8, "A100" or "A100:8"'
 
 
 class Expected(ValueError):
@@ -31,7 +35,7 @@ class Expected(ValueError):
 
 
 class Gpus(NamedTuple):
-    """How many, and of which model in lower case; "" is any."""
+    """How many, and of which model in lower case, or of which of several, apart by `ANY_OF`; "" is any."""
 
     number: int
     model: str = ""
@@ -87,8 +91,17 @@ def seconds(value: object) -> float:
 
 
 def gpus(value: object) -> Gpus:
-    """`8`, `"8"`, `"A100"`, `"A100:8"` or `{"A100": 8}`."""
-    model, number = _model_and_number(value)
+    """`8`, `"8"`, `"A100"`, `"A100:8"` or `{"A100": 8}`; several models with one number, any of which will do:
+    `["A100:8", "H100:8"]` or `{"A100": 8, "H100": 8}`.
+    """
+    found = [_gpus(model, number) for model, number in _choices(value)]
+    numbers, models = {each.number for each in found}, {each.model for each in found}
+    if len(numbers) != 1 or ("" in models and len(models) > 1):
+        raise Expected(f"{_ONE_KIND}; of several models each with the same number")
+    return Gpus(numbers.pop(), ANY_OF.join(sorted(models)))
+
+
+def _gpus(model: object, number: object) -> Gpus:
     if isinstance(number, str) and number.isdecimal() and len(number) < 6:
         number = int(number)
     if (
@@ -97,8 +110,21 @@ def gpus(value: object) -> Gpus:
         or type(number) is not int
         or not 0 <= number <= MAX_GPUS
     ):
-        raise Expected('a whole number, or one model with a number, such as 8, "A100" or "A100:8"')
+        raise Expected(_ONE_KIND)
     return Gpus(number, model.lower() if number else "")
+
+
+def _choices(value: object) -> Sequence[tuple[object, object]]:
+    """Models with their numbers, one at least."""
+    if isinstance(value, dict):
+        choices = list(cast("dict[object, object]", value).items())
+    elif isinstance(value, list):
+        choices = [_model_and_number(each) for each in cast("list[object]", value)]
+    else:
+        return [_model_and_number(value)]
+    if not 1 <= len(choices) <= MAX_MODELS:
+        raise Expected(f"1 to {MAX_MODELS} models")
+    return choices
 
 
 def arch(value: object) -> str:
@@ -109,9 +135,6 @@ def arch(value: object) -> str:
 
 
 def _model_and_number(value: object) -> tuple[object, object]:
-    if isinstance(value, dict):
-        items = list(cast("dict[object, object]", value).items())
-        return items[0] if len(items) == 1 else ("", None)
     if not isinstance(value, str):
         return "", value
     model, colon, number = value.partition(":")

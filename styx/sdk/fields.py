@@ -30,8 +30,8 @@ class TaskFields(TypedDict, total=False):
     env: Mapping[str, Word]
     cpus: float | str
     memory: float | str
-    gpus: int | str | Mapping[str, int]
-    accelerators: int | str | Mapping[str, int]
+    gpus: int | str | Sequence[str] | Mapping[str, int]
+    accelerators: int | str | Sequence[str] | Mapping[str, int]
     disk: float | str
     arch: str
     resources: Document

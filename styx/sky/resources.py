@@ -1,11 +1,12 @@
 """SkyPilot's `resources` → Styx's, and what belongs beside them.
 
-Of several candidates Styx takes the first: one task has one set of requirements.
+Of several candidates Styx takes the first, unless they differ in the model of GPUs alone: one task has one set of
+requirements.
 """
 
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple, cast
 
 from styx.core import fields, units
@@ -36,6 +37,8 @@ def translate(given: dict[str, Any], notes: Notes) -> Translated:
     candidates = list(_candidates(given, notes))
     made = [_one(candidate, notes) for candidate in candidates]
     first = made[0]
+    if (models := _models(made)) is not None:
+        return first._replace(resources=first.resources | {"gpus": models})
     if any(other.resources != first.resources for other in made[1:]):
         words = ", ".join(f"{key} {value}" for key, value in first.resources.items())
         notes.warn(
@@ -44,6 +47,19 @@ def translate(given: dict[str, Any], notes: Notes) -> Translated:
     if any(other.beside != first.beside or other.image != first.image for other in made[1:]):
         notes.warn(_several_at(given), "what the choices differ in is taken from the first")
     return first
+
+
+def _models(made: Sequence[Translated]) -> list[str] | None:
+    """Of choices that differ in the model of GPUs alone: all of them, as any will do for Styx, too."""
+    rest = [each._replace(resources={**each.resources, "gpus": ""}) for each in made]
+    models: list[str] = list(dict.fromkeys(each.resources.get("gpus", "") for each in made))
+    if len(models) == 1 or "" in models or any(each != rest[0] for each in rest[1:]):
+        return None
+    try:
+        units.gpus(models)
+    except Expected:
+        return None
+    return models
 
 
 def _several_at(given: dict[str, Any]) -> str:

@@ -170,6 +170,8 @@ def test_memory(value, size):
         ({"A100": 8}, 8, "a100"),
         ({"A100-80GB": "2"}, 2, "a100-80gb"),
         ("T4:0", 0, ""),
+        (["H100:2", "A100:2"], 2, "a100|h100"),
+        ({"H100": 1, "A100": 1}, 1, "a100|h100"),
         (0, 0, ""),
     ],
 )
@@ -232,9 +234,9 @@ WRONG_TASKS = {
     "negative memory": ({"resources": {"memory": -1}}, "resources.memory", '"16GB"'),
     "half a GPU": ({"resources": {"gpus": 0.5}}, "resources.gpus", "a whole number"),
     "two GPU models": (
-        {"resources": {"gpus": {"A100": 1, "H100": 1}}},
+        {"resources": {"gpus": {"A100": 1, "H100": 2}}},
         "resources.gpus",
-        "one model",
+        "the same number",
     ),
     "no number of GPUs": ({"resources": {"gpus": "A100:"}}, "resources.gpus", '"A100:8"'),
     "GPUs twice": (

@@ -62,5 +62,6 @@ def test_a_fit_with_the_fewest_spare_devices_is_taken_first():
 
 def test_models_match_by_part_of_the_drivers_name_in_any_case():
     assert model_matches("a100", "NVIDIA A100-SXM4-80GB")
+    assert model_matches("a100|h100", "NVIDIA H100 80GB HBM3")
     assert model_matches("", "anything")
     assert not model_matches("h100", "NVIDIA A100-SXM4-80GB")

@@ -160,7 +160,7 @@ def test_what_stands_beside_the_resources(text: str, expected: dict[str, Any]) -
         ("resources: {image_id: ami-123}", "2:13: resources.image_id"),
         ("resources: {image_id: {us-east-1: ami-123}}", "2:13: resources.image_id"),
         ("resources: {accelerators: 'V100:0.5'}", "2:13: resources.accelerators"),
-        ("resources: {accelerators: [H100:8, A100:8]}", "2:13: resources.accelerators"),
+        ("resources: {accelerators: [H100:8, A100:4]}", "2:13: resources.accelerators"),
         ("resources: {any_of: [{cpus: 2}, {cpus: 4}]}", "2:13: resources.any_of"),
         ("resources: {any_of: [{infra: aws}, {infra: gcp}]}", "2:23: resources.any_of[0].infra"),
         ("resources: {ordered: [{priority: 2}, {priority: -4}]}", "2:13: resources.ordered"),
@@ -184,9 +184,14 @@ def test_what_is_left_out_is_said_once(text: str, where: str) -> None:
 
 
 def test_the_first_choice_is_named() -> None:
-    text = "resources: {memory: 8, accelerators: [H100:8, A100:8]}"
+    text = "resources: {memory: 8, accelerators: [H100:8, A100:4]}"
     message = "of the 2 choices Styx asks for the first: memory 8, gpus H100:8"
     assert warned(text) == [f"2:24: resources.accelerators: {message}"]
+
+
+def test_models_that_will_do_as_well_are_all_kept() -> None:
+    for given in ("[H100:8, A100:8]", "{H100: 8, A100: 8}"):
+        assert warned(f"resources: {{memory: 8, accelerators: {given}}}") == []
 
 
 def test_a_variable_of_the_file_is_not_missed() -> None:
