@@ -98,7 +98,7 @@ class Waiting(Generic[T]):
     def _expire(self, key: str) -> None:
         """Its timeout is that of the whole try."""
         if held := self.let_go(key):
-            self._end(held.order, Reason.TIMEOUT, f"no {self._name} in that time")
+            self._end(held.order, Reason.TIMEOUT, f"with its {self._name} still on the way")
             self._flush()
 
     # --- bringing -----------------------------------------------------------------------------
