@@ -109,6 +109,7 @@ def contained(
         "argv": engine.command(runs, wanted),
         "env": engine.client_env(env),
         "remove": engine.removal(runs, start["k"]),
+        "image": (runs.program, spec.image),
     }
 
 

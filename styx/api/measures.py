@@ -32,6 +32,7 @@ CLASSES: Final[Mapping[Reason, str]] = {
             Reason.OOM,
             Reason.TIMEOUT,
             Reason.SPAWN_ERROR,
+            Reason.IMAGE,
             Reason.OUTPUTS,
             Reason.SECRET_MISSING,
             Reason.RETRIES_EXHAUSTED,
@@ -40,6 +41,7 @@ CLASSES: Final[Mapping[Reason, str]] = {
     ),
     **dict.fromkeys(
         (
+            Reason.REGISTRY,
             Reason.EXIT_STATUS_LOST,
             Reason.POISON,
             Reason.LOST_DURING_CANCEL,
