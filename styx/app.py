@@ -28,7 +28,7 @@ from styx.api import listener, peer
 from styx.config import Config
 from styx.errors import SetupError, StyxError
 from styx.hooks import signing
-from styx.kit import console, cycles, parent, supervise
+from styx.kit import console, cycles, parent, private, supervise
 from styx.sdk import address
 from styx.store.embedded import EmbeddedPostgres, HomeLock
 
@@ -176,7 +176,7 @@ def _token(config: Config) -> str:
     if not path.exists():
         # The checksum lets a scanner of leaked secrets tell a real one without asking us.
         body = f"styx_{secrets.token_hex(6)}_{secrets.token_urlsafe(32)}"
-        _write_private(path, f"{body}_{zlib.crc32(body.encode()):08x}\n")
+        private.write(path, f"{body}_{zlib.crc32(body.encode()):08x}\n")
     return path.read_text(encoding="ascii").strip()
 
 
@@ -186,7 +186,7 @@ def _webhook_secret(config: Config) -> str:
         return config.webhooks.secret
     path = config.webhook_secret_path
     if not path.exists():
-        _write_private(path, f"{signing.new_secret()}\n")
+        private.write(path, f"{signing.new_secret()}\n")
     return path.read_text(encoding="ascii").strip()
 
 
@@ -194,21 +194,11 @@ def _webhook_secret(config: Config) -> str:
 def _announced(path: Path, url: str) -> Generator[None]:
     """Say in the home where this server is, for as long as it is."""
     local = address.LocalServer(os.getpid(), url, datetime.now(UTC))
-    _write_private(path, msgspec.json.encode(local).decode())
+    private.write(path, msgspec.json.encode(local).decode())
     try:
         yield
     finally:
         path.unlink(missing_ok=True)
-
-
-def _write_private(path: Path, text: str) -> None:
-    """Whole or not at all, for its owner's eyes only."""
-    new = path.with_name(path.name + ".new")
-    new.unlink(missing_ok=True)
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-    new.replace(path)
 
 
 def _say(errors: BaseExceptionGroup[StyxError]) -> None:

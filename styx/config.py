@@ -91,6 +91,11 @@ class Files(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_total_bytes: Count = 10 << 30
 
 
+class Secrets(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    key: str = ""  # base64 of 32 bytes, several apart by blanks; "" is what `key_file` holds
+    key_file: str = ""  # "" is `home`/secret-key, made at the first use beside a private database
+
+
 class Telemetry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     otlp_endpoint: str = ""  # "" is none; the base address of an OpenTelemetry collector
 
@@ -105,6 +110,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     logs: Logs = Logs()
     webhooks: Webhooks = Webhooks()
     files: Files = Files()
+    secrets: Secrets = Secrets()
     telemetry: Telemetry = Telemetry()
 
     @property
@@ -134,6 +140,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.home_path / "webhook-secret"
 
     @property
+    def secret_key_path(self) -> Path:
+        """What secrets are sealed under where nothing is configured, 0600; made at the first use."""
+        return self.home_path / "secret-key"
+
+    @property
     def server_path(self) -> Path:
         """What a running local server says of itself, as JSON: pid, url, started_at."""
         return self.home_path / "server.json"
@@ -149,13 +160,15 @@ ENVIRONMENT: Final = {
     "STYX_AGENT_HOME": "agent.home",
     "STYX_LOG_LEVEL": "logs.level",
     "STYX_WEBHOOK_SECRET": "webhooks.secret",
+    "STYX_SECRETS_KEY": "secrets.key",
+    "STYX_SECRETS_KEY_FILE": "secrets.key_file",
     "STYX_OTLP_ENDPOINT": "telemetry.otlp_endpoint",
     "STYX_HOME": "home",
 }
 SECRETS: Final = frozenset(
-    {"auth.token", "database.url", "webhooks.secret", "webhooks.urls"}
+    {"auth.token", "database.url", "secrets.key", "webhooks.secret", "webhooks.urls"}
 )  # never printed
-PATHS: Final = frozenset({"home", "agent.home", "logs.directory"})
+PATHS: Final = frozenset({"home", "agent.home", "logs.directory", "secrets.key_file"})
 DEFAULT: Final = "default"  # the origin of a value that nobody set
 
 

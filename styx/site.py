@@ -24,6 +24,7 @@ from styx.engine.loop import Engine, utc_now
 from styx.engine.ports import Store
 from styx.engine.replica import Replica
 from styx.engine.schedules import Schedules
+from styx.engine.secrets import Secrets
 from styx.engine.spans import OFF, Spans
 from styx.errors import SetupError
 from styx.hooks.notifier import Notifier
@@ -33,9 +34,11 @@ from styx.kit.clock import boot_s
 from styx.kit.lag import Lag
 from styx.store.election import Election
 from styx.store.files import Files
+from styx.store.masterkeys import MasterKeys
 from styx.store.notices import Notices
 from styx.store.postgres import Pools
 from styx.store.schedules import ScheduleRows
+from styx.store.secrets import SecretRows
 
 if TYPE_CHECKING:
     from styx.api import otlp
@@ -60,7 +63,7 @@ class Site:
         self._config = config
         self._told = Settings.of(config.webhooks, webhook_secret)
         self._group: asyncio.TaskGroup | None = None
-        self._notifying: asyncio.Task[None] | None = None  # while we lead
+        self._leading: list[asyncio.Task[None]] = []  # what runs while we lead
         self._on_settled = on_settled
         spans = Spans()
         self._exporter = _exporter(spans, config.telemetry.otlp_endpoint)
@@ -112,21 +115,22 @@ class Site:
         """Another leads now, or we do: whoever follows or waits asks anew."""
         engine, opened = self.replica.engine, self._election.opened
         schedules = self.replica.schedules
-        if self._notifying is not None:
-            self._notifying.cancel()
-            self._notifying = None
+        for task in self._leading:
+            task.cancel()
+        self._leading.clear()
         if engine is not None and opened is not None and schedules is not None:
             database, logs = opened
             files = Files(database, **msgspec.structs.asdict(self._config.files))
+            rows = SecretRows(database, MasterKeys(self._config))
+            secrets = Secrets(rows, clock=engine.clock, monotonic=boot_s)
             webhooks = self._config.webhooks
             self._app = server.application(
-                Backend(engine, database.query, logs, schedules, files, webhooks)
+                Backend(engine, database.query, logs, schedules, files, secrets, webhooks)
             )
             notifier = Notifier(Notices(database), database.query, engine.feed, self._told)
             assert self._group is not None, "it was begun before anybody led"
-            self._notifying = supervise.start(
-                self._group, "webhooks", notifier.run, report=restarting
-            )
+            for name, run in (("webhooks", notifier.run), ("secrets", secrets.run)):
+                self._leading.append(supervise.start(self._group, name, run, report=restarting))
         else:
             self._app = self._follower
         self.gate.close()

@@ -133,6 +133,7 @@ RULES: Final = {
             "cli/main.py": "the table of sub-commands: each is imported when it is called",
             "agent/remote.py": "the library of buckets is an extra, imported when one is asked",
             "app.py": "what takes long to import is imported while the database starts",
+            "kit/envelope.py": "a server without secrets needs no cipher",
             "site.py": "the exporter of spans is an extra, imported when an endpoint is configured",
         },
     ),

@@ -126,13 +126,21 @@ class Duties:
                 self._void(assign.key, Reason.AGENT_FULL, "it has no container engine any more")
                 return
             start |= order.contained(start, assign.spec, self._directory, self._engine)
-        if assign.spec.outputs and (lacking := _make(start["env"][order.OUTPUTS])):
+        makes = assign.spec.outputs and "end" not in start
+        if makes and (lacking := _make(start["env"][order.OUTPUTS])):
             self._void(assign.key, Reason.AGENT_FULL, lacking)
             return
-        self._roster.add(assign.key, start)
+        entry = self._roster.add(assign.key, start)
+        if assign.secrets:
+            entry.hide(assign.secrets.values())
         if assign.spec.exclusive:
             self.renew(lease)
         self._command(start)
+
+    def hide(self, keys: Sequence[AttemptKey], values: Sequence[str]) -> None:
+        """What an earlier link knew, or a supervisor started without one."""
+        for entry in filter(None, map(self._roster.get, keys)):
+            entry.hide(values)
 
     def stop(self, key: AttemptKey, reason: StopReason, grace_s: float) -> None:
         """A key never heard of becomes a tombstone: its assignment may still be on the way."""

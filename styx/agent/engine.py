@@ -99,6 +99,11 @@ def command(engine: Engine, wanted: Wanted) -> list[str]:
     ]
 
 
+def steers(name: str) -> bool:
+    """Whether the engine's client would obey a variable of that name."""
+    return _STEERING.fullmatch(name) is not None
+
+
 def client_env(env: Mapping[str, str]) -> dict[str, str]:
     """Of a task's environment what its engine's client is started with."""
     return {name: value for name, value in env.items() if not _STEERING.fullmatch(name)}

@@ -76,6 +76,7 @@ class Ended(StrEnum):
     REFUSED = "refused"  # it will never be had
     FULL = "full"  # not on this machine
     LATER = "later"  # the server is away
+    AWAY = "away"  # who has it is, and may be for long
 
 
 class Outcome(msgspec.Struct, frozen=True):

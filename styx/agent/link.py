@@ -23,6 +23,7 @@ from styx.agent.executor import Executor, Record
 from styx.agent.files import Files
 from styx.agent.identity import Identity
 from styx.agent.probe import Machine, Probe, disk_share_bytes
+from styx.agent.pull import Pulls
 from styx.agent.room import WAITING_MAX
 from styx.agent.roster import Phase, Roster
 from styx.agent.servers import Servers
@@ -64,8 +65,7 @@ class Link:
         self._config = config
         self._identity = identity
         self._found = found
-        self._servers = Servers(url)
-        self._token = token
+        self._servers, self._token = Servers(url), token
         self._incarnation = uuid.uuid4().hex
         self._term = 0
         self._socket: websocket.WebSocket | None = None
@@ -87,10 +87,11 @@ class Link:
         courier = Courier(
             directory, env, self._server_url, token, config.files_bytes, config.allow_hosts
         )
+        self._pulls = Pulls(env, self._executor.send, self._executor.flush, until=self._start_until)
         self._files = Files(
             courier,
             Rooms(directory),
-            self._executor.send,
+            self._pulls.command,
             self._executor.flush,
             until=self._start_until,
             live=self._jobs,
@@ -117,6 +118,7 @@ class Link:
             "watch": self._watch.run,
             "shorten": self._shorten,
             "files": self._files.run,
+            "images": self._pulls.run,
             "outputs": self._deliveries.run,
             "connect": self._connect,
         }

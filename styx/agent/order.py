@@ -8,6 +8,7 @@ from typing import Any, Final
 from styx.agent import engine, errand, home, prepare, proc
 from styx.core import source
 from styx.core.spec import Delivery, TaskSpec
+from styx.core.task import Reason
 from styx.wire import agent as wire
 
 ARGUMENT_BYTES: Final = 100 << 10  # the kernel's limit for one argument is 128 KiB
@@ -15,6 +16,7 @@ _PRIVATE: Final = "DATABASE_URL"  # with STYX_…: the agent's own, of no use to
 GPU_VARIABLE: Final = "CUDA_VISIBLE_DEVICES"
 INPUTS: Final = "STYX_INPUT_DIR"
 OUTPUTS: Final = "STYX_OUTPUT_DIR"
+_NOWHERE: Final = "/dev/null/nowhere"
 
 
 def base_environment(own: Mapping[str, str]) -> dict[str, str]:
@@ -54,6 +56,8 @@ def start(
     }
     if script:
         order["script"] = script
+    if assign.secret_missing:
+        return order | _refused(Reason.SECRET_MISSING, assign.secret_missing)
     if spec.bundle or spec.files or spec.outputs or spec.inputs:
         order |= {"job": assign.job_id, "bundle": spec.bundle, "files": spec.files}
         order["inputs"] = spec.name if spec.inputs else ""
@@ -73,6 +77,10 @@ def contained(
     start: Mapping[str, Any], spec: TaskSpec, directory: str, runs: engine.Engine
 ) -> dict[str, Any]:
     """What differs in a `start` that happens in a container."""
+    if steering := [name for name in spec.secrets if engine.steers(name)]:
+        # Given by value it would stand in the command line, for everybody on this machine.
+        detail = f"no secret can be given as {steering[0]} to a container: take another variable"
+        return _refused(Reason.SPAWN_ERROR, detail)
     argv, mounts, env = list(spec.argv), list[str](), dict[str, str](start["env"])
     if not argv:
         argv = [*engine.SHELL, engine.ANY_SHELL, "sh"]
@@ -101,6 +109,7 @@ def contained(
         "argv": engine.command(runs, wanted),
         "env": engine.client_env(env),
         "remove": engine.removal(runs, start["k"]),
+        "image": (runs.program, spec.image),
     }
 
 
@@ -137,7 +146,12 @@ def environment(
     # A task that asked for no GPU sees none, unless its author says otherwise.
     hidden = {GPU_VARIABLE: ""} if has_gpus else {}
     granted = {GPU_VARIABLE: ",".join(map(str, gpus))} if gpus else {}
-    return hidden | spec.env | ours | granted
+    return hidden | spec.env | assign.secrets | ours | granted
+
+
+def _refused(reason: Reason, detail: str) -> dict[str, Any]:
+    """Of a `start` that only ends. A supervisor too old to know `end` cannot start it there."""
+    return {"end": {"reason": reason, "detail": detail}, "cwd": _NOWHERE}
 
 
 def _command(spec: TaskSpec) -> tuple[list[str], str]:

@@ -1,6 +1,6 @@
 """Every attempt that this agent holds, as the link knows it, and the GPUs that they use."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from typing import Any
 
@@ -8,6 +8,7 @@ import msgspec
 
 from styx.agent import home
 from styx.agent.errand import Parcel
+from styx.agent.redact import Veil
 from styx.agent.spool import ERR, OUT, Stream
 from styx.core import room
 from styx.core.attempt import AttemptState, Exit
@@ -63,6 +64,11 @@ class Entry:
             Stream(key, OUT, home.spool_path(directory, text, home.OUT_SUFFIX), found=found),
             Stream(key, ERR, home.spool_path(directory, text, home.ERR_SUFFIX), found=found),
         )
+
+    def hide(self, values: Iterable[str]) -> None:
+        """Mask them from now on, beside those of before."""
+        for stream in self.streams:
+            stream.veil = (stream.veil | values) if stream.veil else Veil(values)
 
     @property
     def live(self) -> bool:

@@ -263,6 +263,8 @@ class Session:
                 pass  # of a leader that has been deposed
             case wire.Assign():
                 self._duties.assign(message, self._lease)
+            case wire.Redact(keys, values):
+                self._duties.hide(keys, values)
             case wire.Stop(key, _, reason, grace_s):
                 self._duties.stop(key, reason, grace_s)
             case wire.HeartbeatOk(seq, every):

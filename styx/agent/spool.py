@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Iterable
 from typing import Final
 
+from styx.agent.redact import Veil
 from styx.core.ids import AttemptKey
 from styx.wire import agent as wire
 
@@ -32,7 +33,18 @@ class Stream:
     has, `final` the length once the attempt is over.
     """
 
-    __slots__ = ("_freed", "_holed", "acked", "final", "key", "name", "number", "path", "sent")
+    __slots__ = (
+        "_freed",
+        "_holed",
+        "acked",
+        "final",
+        "key",
+        "name",
+        "number",
+        "path",
+        "sent",
+        "veil",
+    )
 
     def __init__(self, key: AttemptKey, number: int, path: str, *, found: bool) -> None:
         """`found`: written under an earlier link, which may have dropped bytes."""
@@ -43,6 +55,7 @@ class Stream:
         self.sent = 0
         self.acked = 0
         self.final: int | None = None
+        self.veil: Veil | None = None  # over what is sent
         self._freed = 0
         self._holed = found
 
@@ -74,7 +87,11 @@ class Stream:
             end = os.fstat(file).st_size if self.final is None else self.final
             messages: list[Message] = []
             while limit > 0 and self.sent < end:
+                if self.veil and limit < wire.MAX_LOG_BYTES and self.sent + limit < end:
+                    break  # a value may be as long as that
                 message = self._next(file, min(end, self.sent + limit), end)
+                if message is None:
+                    return messages, False  # until it grows
                 messages.append(message)
                 limit -= len(message.data) if isinstance(message, wire.Log) else 0
             return messages, self.sent < end
@@ -117,18 +134,28 @@ class Stream:
         self._holed = True
         return last - first
 
-    def _next(self, file: int, stop: int, end: int) -> Message:
+    def _next(self, file: int, stop: int, end: int) -> Message | None:
+        """None: what there is may be the beginning of what is masked."""
         start = self.sent
         data_at = self._data_at(file, end) if self._holed else start
         if data_at > start:
             self.sent = data_at
             return wire.Gap(self.key, self.number, start, data_at, "spool_cap")
-        data = os.pread(file, min(stop - start, wire.MAX_LOG_BYTES), start)
+        size = min(stop - start, wire.MAX_LOG_BYTES)
+        read = min(size + self.veil.reach, end - start) if self.veil else size
+        data = os.pread(file, read, start)
+        more = self.final is None or start + len(data) < end
         if self._holed:  # a hole may begin inside what was read
-            data = data[: self._hole_at(file, start + len(data)) - start]
+            hole_at = self._hole_at(file, start + len(data))
+            more = more and hole_at == start + len(data)
+            data = data[: hole_at - start]
         if not data:  # cut short by hand: the attempt would never be complete
             self.sent = end
             return wire.Gap(self.key, self.number, start, end, "lost")
+        if self.veil:
+            data = self.veil.masked(data, size, more=more)
+            if not data:
+                return None
         self.sent += len(data)
         return wire.Log(self.key, self.number, start, data, zlib.crc32(data))
 
@@ -203,6 +230,8 @@ class Spool:
             got, more = stream.read(min(limit, wire.MAX_LOG_BYTES))
             if more:
                 self._dirty[stream] = None
+                if not got:
+                    break  # it wants more room than is left
             messages += got
             limit -= size(got)
         return messages

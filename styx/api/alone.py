@@ -14,11 +14,14 @@ from styx.core.world import World
 from styx.engine.lease import Lease
 from styx.engine.loop import Engine, utc_now
 from styx.engine.schedules import Schedules
+from styx.engine.secrets import Secrets
 from styx.store.exchange import LiveRows
 from styx.store.files import Files
 from styx.store.logs import LogFiles
+from styx.store.masterkeys import MasterKeys
 from styx.store.postgres import Database, Pools
 from styx.store.schedules import ScheduleRows
+from styx.store.secrets import SecretRows
 
 
 class Alone:
@@ -57,4 +60,8 @@ class Alone:
         schedules = Schedules(self._engine, ScheduleRows(self._database), clock=utc_now)
         files = Files(self._database, **msgspec.structs.asdict(self._config.files))
         query = self._database.query
-        return server.application(Backend(self._engine, query, self._logs, schedules, files))
+        rows = SecretRows(self._database, MasterKeys(self._config))
+        secrets = Secrets(rows, clock=utc_now, monotonic=time.monotonic)
+        return server.application(
+            Backend(self._engine, query, self._logs, schedules, files, secrets)
+        )

@@ -6,6 +6,7 @@ from styx.config import Webhooks
 from styx.core.policy import Policy
 from styx.engine.loop import Engine
 from styx.engine.schedules import Schedules
+from styx.engine.secrets import Secrets
 from styx.kit.reach import Reach
 from styx.store.files import Files
 from styx.store.logs import LogFiles
@@ -19,6 +20,7 @@ class Backend:
     logs: LogFiles
     schedules: Schedules
     files: Files
+    secrets: Secrets
     webhooks: Webhooks = field(default_factory=Webhooks)
 
     @property

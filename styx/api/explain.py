@@ -36,6 +36,9 @@ _ENDS: Final = {
     Reason.TIMEOUT: "give it more time with `timeout`",
     Reason.QUEUE_TIMEOUT: "give it more time with `queue_timeout`, or start an agent that fits",
     Reason.SPAWN_ERROR: "check the command and its workdir on the agent's machine",
+    Reason.SECRET_MISSING: "set the secret, then: styx retry ID",
+    Reason.IMAGE: "check the image's name, and that the agent's user may pull it: podman login, docker login",
+    Reason.REGISTRY: "see whether the agent's machine reaches the registry of its image, then: styx retry ID",
     Reason.NEED_UNMET: "see why the task that it needs did not end as wanted, then: styx retry ID",
     Reason.POISON: "its machine died under it too often: look at that machine, or ask for more memory",
 }

@@ -32,13 +32,16 @@ CLASSES: Final[Mapping[Reason, str]] = {
             Reason.OOM,
             Reason.TIMEOUT,
             Reason.SPAWN_ERROR,
+            Reason.IMAGE,
             Reason.OUTPUTS,
+            Reason.SECRET_MISSING,
             Reason.RETRIES_EXHAUSTED,
         ),
         "task",
     ),
     **dict.fromkeys(
         (
+            Reason.REGISTRY,
             Reason.EXIT_STATUS_LOST,
             Reason.POISON,
             Reason.LOST_DURING_CANCEL,

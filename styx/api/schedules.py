@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple, cast
 import msgspec
 from litestar import Response
 
-from styx.api import page, route, submit
+from styx.api import page, route, secrets, submit
 from styx.api.backend import Backend
 from styx.api.route import CHANGING, FINDING, MAKING, UNCHANGED, Call, read_query, reply, visit
 from styx.core import form, model
@@ -60,6 +60,7 @@ class Schedules:
         given = await submit.checked(await call.body(), lambda document: _checked(document, name))
         submit.judge_hooks(self._backend, given.job)
         await submit.require_bundles(self._backend, given.job)
+        await secrets.require(self._backend, given.job, None)
         row, new = await self._schedules.put(
             name, given.document, given.schedule, visit(call).actor
         )

@@ -29,6 +29,7 @@ from styx.api.outputs import Outputs
 from styx.api.route import Call, Handler, Route
 from styx.api.schedules import Schedules
 from styx.api.schema import Schema
+from styx.api.secrets import SecretRoutes
 from styx.api.sockets import STREAM_PATH, AgentSocket, StreamSocket
 from styx.api.tasks import Tasks
 from styx.config import Config
@@ -60,6 +61,7 @@ def application(backend: Backend) -> Application:
         Logs(backend),
         Files(backend),
         Outputs(backend),
+        SecretRoutes(backend),
         Events(backend),
         Audit(backend),
         Metrics(backend),
@@ -67,7 +69,7 @@ def application(backend: Backend) -> Application:
     )
     routes = [declared for part in parts for declared in route.of(part)]
     schema.describe(routes)
-    agents = AgentSocket(lambda channel: session.run(channel, engine))
+    agents = AgentSocket(lambda channel: session.run(channel, engine, backend.secrets))
     app = _Plain(
         [
             *_handlers(routes),

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, TypeVar, cast
 import msgspec
 from litestar import Response
 
-from styx.api import document, problems, route, taking
+from styx.api import document, problems, route, secrets, taking
 from styx.api.backend import Backend
 from styx.api.route import Call
 from styx.config import Webhooks
@@ -128,9 +128,16 @@ async def submit(
         judge_hooks(backend, spec)
     spec = told(backend.webhooks, spec)
     await require_bundles(backend, spec)
+    job_id = JobId(uuid7.new())
+    try:
+        await secrets.require(backend, spec, job_id)
+    except InvalidSpec:  # what was given for the job that the key made is that one's
+        if not key.text or (made := await _earlier(backend, key)) is None:
+            raise
+        return made
     ids = _new_ids(spec.width)
     submitted = event.JobSubmitted(
-        job_id=JobId(uuid7.new()),
+        job_id=job_id,
         task_ids=ids,
         spec=spec,
         project=PROJECT,

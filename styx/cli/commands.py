@@ -20,6 +20,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
             "styx.cli.schedules:schedules",
             "Jobs that run again and again: list, pause, run",
         ),
+        "secret": ("styx.cli.secrets:secret", "Values that tasks get and nobody sees: set, list"),
     },
     "Look": {
         "status": ("styx.cli.lists:status", "What runs, what waits, what failed"),
@@ -66,6 +67,7 @@ AGENT = "styx.agent.main:run"
 SEND = "styx.sdk.sending:send"
 IDENTIFY = "styx.sdk.sending:identify"
 SOURCE = "styx.sdk.pack:Source"
+CLONES = "styx.cli.clones:Clones"
 
 TARGETS: dict[str, tuple[str, str]] = {
     name: entry for section in SECTIONS.values() for name, entry in section.items()

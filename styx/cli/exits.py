@@ -5,7 +5,7 @@
 2        a usage error before anything ran, an invalid document included
 124      `--timeout` of `styx wait` reached; a task that timed out (as `timeout` does)
 125      Styx itself failed: unreachable, 5xx, a bug
-126      the task's command could not be executed
+126      the task's command could not be executed, or its image not be had
 127      the task's command was not found (as a shell says it)
 128+n    the task ended by signal n; 143 also when it was cancelled before it ran
 130      detached by Ctrl-C; the task goes on
@@ -32,6 +32,7 @@ PIPE_CLOSED: Final = 141
 CANCELLED: Final = 143  # 128 + SIGTERM, which is how Styx cancels
 
 _TIMEOUTS: Final = frozenset({"timeout", "queue_timeout"})
+_NOT_RUN: Final = frozenset({"spawn_error", "image", "registry"})
 _NOT_FOUND: Final = "command not found"  # how an agent words that a command is not there
 
 
@@ -41,7 +42,7 @@ def of_task(task: wire.TaskView) -> int:
         return FINE
     if task.reason in _TIMEOUTS:
         return TIMEOUT
-    if task.reason == "spawn_error":
+    if task.reason in _NOT_RUN:
         detail = task.detail if isinstance(task, wire.TaskDetail) else ""
         return COMMAND_NOT_FOUND if _NOT_FOUND in detail else NOT_EXECUTABLE
     if task.signal:

@@ -35,6 +35,13 @@ label = click.option("-l", "--label", metavar="K=V", multiple=True, help="Only w
 sky = click.option(
     "--sky", is_flag=True, help="Read it as SkyPilot does, even if it could be one of Styx."
 )
+secret = click.option(
+    "--secret",
+    "secrets",
+    metavar="NAME[=VALUE]",
+    multiple=True,
+    help="A secret, as the variable of its name (see `styx secret`), or with a value for this job alone.",
+)
 limit = click.option(
     "--limit", type=click.IntRange(1), default=50, show_default=True, help="At most so many."
 )

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from styx.cli import exits, follow, local, options, parcels, plan, render, session
+from styx.cli import exits, follow, local, options, parcels, plan, render, session, values
 from styx.core import fields, units
 from styx.core.spec import Priority
 from styx.file.document import ENDINGS
@@ -16,6 +16,7 @@ from styx.sdk.client import Styx
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.option("--name", help="What to call it; from the command unless given.")
 @click.option("-e", "--env", type=options.PAIR, multiple=True, help="An environment variable.")
+@options.secret
 @click.option(
     "--cpus", type=options.text("cores", units.cpus_milli), help="Cores, such as 4 or 0.5."
 )
@@ -64,18 +65,18 @@ def run(
     """Run COMMAND [ARG…], print what it prints, exit with its code.
 
     Options come first: everything from the first word that is no option is the command, verbatim.
-    One word that names a YAML, TOML or JSON file is a file of tasks; of the options, it takes --env.
+    One word that names a YAML, TOML or JSON file is a file of tasks; of the options, it takes --env and --secret.
     """
     if len(command) == 1 and command[0].endswith(ENDINGS) and Path(command[0]).is_file():
         how = {"follow_tasks": not detached, "planned": planned, "no_cache": given.pop("no_cache")}
         return _file(command[0], given, idempotency_key=idempotency_key, **how)
     if planned:
         with session.connect() as styx:
-            document = _document(command, given) | _place(styx, given["workdir"], sent=False)
+            document = _document(command, given) | _beside(styx, given, sent=False)
             return plan.show(styx, {"tasks": [document]}, "table")
     with local.connect_or_start() as styx:
         key = idempotency_key or ""
-        document = _document(command, given) | _place(styx, given["workdir"], sent=True)
+        document = _document(command, given) | _beside(styx, given, sent=True)
         if given["array"]:
             job = styx.submit_job({"tasks": [document]}, key=key)
             session.warn(job.warnings)
@@ -87,7 +88,7 @@ def run(
 
 def _file(path: str, given: dict[str, Any], **how: Any) -> int:
     """`styx submit` is the one that reads files."""
-    env = given.pop("env")
+    env, secrets = given.pop("env"), given.pop("secrets")
     if extra := [f"--{name.replace('_', '-')}" for name, value in given.items() if value]:
         raise click.UsageError(f"{extra[0]} belongs into {path}: a file holds its own options")
     context = click.get_current_context()
@@ -96,7 +97,7 @@ def _file(path: str, given: dict[str, Any], **how: Any) -> int:
     submit = group.get_command(context, "submit")
     assert submit is not None, "`submit` is one, too"
     # `run` is now: of a file with a schedule, one job.
-    return context.invoke(submit, file=path, env=env, once=True, **how)
+    return context.invoke(submit, file=path, env=env, secrets=secrets, once=True, **how)
 
 
 def _place(styx: Styx, workdir: str | None, *, sent: bool) -> dict[str, Any]:
@@ -107,7 +108,14 @@ def _place(styx: Styx, workdir: str | None, *, sent: bool) -> dict[str, Any]:
         return {}
     if fields.is_of_agent(workdir):
         return {"workdir": workdir}
-    return {"bundle": parcels.of(styx, (Path(workdir).resolve(), ""), sent=sent)}
+    return {"bundle": parcels.of(styx, (Path(workdir).resolve(), "", False), sent=sent)}
+
+
+def _beside(styx: Styx, given: dict[str, Any], *, sent: bool) -> dict[str, Any]:
+    """What depends on the server, or is sent to it."""
+    secrets = values.secrets(styx, given["secrets"], sent=sent)
+    placed = _place(styx, given["workdir"], sent=sent)
+    return placed | {"secrets": secrets} if secrets else placed
 
 
 def _document(command: tuple[str, ...], given: dict[str, Any]) -> dict[str, Any]:

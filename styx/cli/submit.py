@@ -1,7 +1,7 @@
 """`styx submit`: a file of tasks."""
 
 import contextlib
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from datetime import UTC, datetime
 
 import click
@@ -18,6 +18,7 @@ from styx.cli import (
     schedules,
     session,
     talk,
+    values,
 )
 from styx.cli.files import Loaded
 from styx.core.schedule import stamp
@@ -35,6 +36,7 @@ from styx.wire import http as wire
 @click.option("--no-cache", is_flag=True, help="Run all of it, whatever succeeded before.")
 @click.option("--idempotency-key", help="Submitting the same key again gives the same job.")
 @click.option("-e", "--env", type=options.PAIR, multiple=True, help="A variable of every task.")
+@options.secret
 @click.option("--once", is_flag=True, help="Submit it now, and leave its schedule out.")
 @options.sky
 @options.output
@@ -46,6 +48,7 @@ def submit(
     no_cache: bool,
     idempotency_key: str | None,
     env: tuple[tuple[str, str], ...],
+    secrets: tuple[str, ...],
     once: bool,
     sky: bool,
     output: str,
@@ -62,15 +65,15 @@ def submit(
     if loaded.job.is_scheduled and not once and not planned:
         if wait or follow_tasks or idempotency_key:
             raise click.UsageError("a schedule makes its jobs later: give --once for one now")
-        return _schedule(loaded, output)
+        return _schedule(loaded, secrets, output)
     loaded = loaded._replace(job=loaded.job.at_once(stamp(datetime.now(UTC))))
     if planned:
         with session.connect() as styx:
-            _settle(styx, loaded, sent=False)
+            _settle(styx, loaded, secrets, sent=False)
             with _located(loaded.job):
                 return plan.show(styx, loaded.job.body, output, no_cache=no_cache)
     with local.connect_or_start() as styx:
-        _settle(styx, loaded, sent=True)
+        _settle(styx, loaded, secrets, sent=True)
         job = _submit(styx, loaded.job, idempotency_key or "", no_cache=no_cache)
         session.warn(job.warnings)
         if follow_tasks:
@@ -85,10 +88,10 @@ def submit(
         return follow.exit_of_job(styx, job.job_id)
 
 
-def _schedule(loaded: Loaded, output: str) -> int:
+def _schedule(loaded: Loaded, secrets: Sequence[str], output: str) -> int:
     name = loaded.job.check().name
     with local.connect_or_start() as styx:
-        _settle(styx, loaded, sent=True)
+        _settle(styx, loaded, secrets, sent=True)
         with _located(loaded.job):
             found = styx.put_schedule(name, loaded.job.body)
     if output in {"table", "wide"}:
@@ -106,8 +109,10 @@ def _submit(styx: Styx, given: Job, key: str, *, no_cache: bool) -> wire.JobSubm
         return styx.submit_job(given.body, key=key, no_cache=no_cache)
 
 
-def _settle(styx: Styx, loaded: Loaded, *, sent: bool) -> None:
-    """Where its tasks run, and with which files of this machine."""
+def _settle(styx: Styx, loaded: Loaded, secrets: Sequence[str], *, sent: bool) -> None:
+    """Where its tasks run, with which files of this machine, and with which secrets."""
+    if secrets:
+        loaded.job.with_secrets(values.secrets(styx, secrets, sent=sent))
     parcels.fill(styx, loaded, sent=sent)
     if session.is_local(styx):
         parcels.stand_here(loaded)

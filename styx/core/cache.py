@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from styx.core import secret
 from styx.core.ids import TaskId
 from styx.core.spec import JobSpec, TaskSpec
 from styx.errors import FieldError
@@ -29,7 +30,7 @@ _IRRELEVANT: Final = frozenset(
 )
 
 # Left out while they are empty: so what succeeded before there were such fields still stands.
-_NEWER: Final = ("setup", "image", "outputs")
+_NEWER: Final = ("setup", "image", "outputs", "secrets")
 
 
 def keyed(specs: Sequence[TaskSpec]) -> tuple[TaskSpec, ...]:
@@ -112,6 +113,11 @@ def _key(spec: TaskSpec, keys: Mapping[str, str]) -> str:
     for name in _NEWER:
         if not fields[name]:
             del fields[name]
+    if spec.secrets:  # what a value is called that was given for one job says nothing
+        fields["secrets"] = {
+            variable: secret.GIVEN if secret.is_given(name) else name
+            for variable, name in spec.secrets.items()
+        }
     fields["needs"] = sorted((keys[need.task], need.task, need.on) for need in spec.needs)
     text = msgspec.json.encode([VERSION, fields], order="deterministic")
     return hashlib.sha256(text).hexdigest()

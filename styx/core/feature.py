@@ -22,6 +22,7 @@ class Feature(StrEnum):
     SETUP = "setup"  # a script runs once before the tasks of a spec
     MODELS = "models"  # of several models of GPUs any will do
     OUTPUTS = "outputs"  # what tasks leave is brought back, and to those that need it
+    SECRETS = "secrets"  # they reach the task, no disk, and no output
 
 
 LACKS: Final[Mapping[str, str]] = {
@@ -31,18 +32,21 @@ LACKS: Final[Mapping[str, str]] = {
     Feature.STORAGE: "cannot reach buckets: pip install 'styx[storage]' there",
     Feature.MODELS: "is of a version that knows one model of GPUs at a time: upgrade it",
     Feature.OUTPUTS: "is of a version that brings no outputs back: upgrade it",
+    Feature.SECRETS: "is of a version that takes no secrets: upgrade it",
     Feature.SETUP: "runs no `setup`: upgrade it, or install flock (of util-linux) there",
 }
 SILENT: Final[Mapping[str, str]] = {
     "docker_silent": "has docker, but its daemon does not answer the agent's user",
     "podman_silent": "has podman, but `podman info` fails for the agent's user",
 }
+# Of every agent of this version.
 ALWAYS: Final = (
     Feature.FILES,
     Feature.SOURCES,
     Feature.OUTPUTS,
     Feature.MODELS,
-)  # of every agent of this version
+    Feature.SECRETS,
+)
 
 
 def needed_by(spec: TaskSpec) -> tuple[str, ...]:
@@ -65,6 +69,8 @@ def _needed_by(spec: TaskSpec) -> Iterable[str]:
         yield Feature.OUTPUTS
     if spec.setup:
         yield Feature.SETUP
+    if spec.secrets:
+        yield Feature.SECRETS
 
 
 def with_needs(spec: TaskSpec) -> TaskSpec:

@@ -28,13 +28,12 @@ MAX_PATH_BYTES: Final = 4_095  # PATH_MAX
 PLACES: Final = ("/", "~")  # of an agent's machine, over which files are laid
 
 NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
-_ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,255}")
+ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,255}")
 _IMAGE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,511}")  # no option of an engine's
 _LABEL_KEY: Final = re.compile(r"[A-Za-z0-9._/-]{1,128}")
 
 # Promised by the contract, not yet built: what to do until then.
 LATER: Final = {
-    "secrets": "keep them in a file on the agent's machine",
     "provider": "label the agents and ask for the label with `labels`",
     "infra": "label the agents and ask for the label with `labels`",
     "region": "label the agents and ask for the label with `labels`",
@@ -211,7 +210,7 @@ def boolean(value: object) -> bool:
 
 
 def env(value: object) -> dict[str, str]:
-    variables = _mapping(value, _ENV_NAME, "a variable's name: letters, digits, underscores", word)
+    variables = _mapping(value, ENV_NAME, "a variable's name: letters, digits, underscores", word)
     _limit((*variables, *variables.values()), MAX_ENV_BYTES)
     return variables
 

@@ -13,6 +13,7 @@ from styx.core import cache, cron, feature, fields, hook, matrix, output, schedu
 from styx.core.fields import Field, Wrong
 from styx.core.resources import read as read_resources
 from styx.core.schedule import Schedule
+from styx.core.secret import given_twice, of_task
 from styx.core.spec import (
     EMPTY,
     MAX_EDGES_PER_JOB,
@@ -255,6 +256,7 @@ def _either_or(document: dict[str, object]) -> Iterable[FieldError]:
                 yield FieldError(f"files.{to}", message)
     if document.get("array") is not None and document.get("matrix") is not None:
         yield FieldError("matrix", "give either `array` or `matrix`, not both")
+    yield from given_twice(document)
 
 
 def _default_name(given: dict[str, Any]) -> str:
@@ -378,6 +380,7 @@ TASK: Final = {
     "files": Field("files", source.files),
     "image": Field("image", fields.image),
     "outputs": Field("outputs", output.read),
+    "secrets": Field("secrets", of_task),
 }
 _ON: Final = {"on": Field("notify", hook.read)}
 _ALONE: Final = TASK | _ON

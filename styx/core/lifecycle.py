@@ -31,6 +31,12 @@ _STOPPED = {
     StopReason.DRAIN: (AttemptState.PREEMPTED, Reason.DRAIN),
     StopReason.PREEMPT: (AttemptState.PREEMPTED, Reason.PREEMPTED),
 }
+_NEVER_BEGAN = {
+    Reason.SPAWN_ERROR,
+    Reason.SECRET_MISSING,
+    Reason.IMAGE,
+    Reason.REGISTRY,
+}
 _CANCELS = {Reason.CANCELLED: StopReason.CANCEL, Reason.FAIL_FAST: StopReason.FAIL_FAST}
 
 
@@ -262,8 +268,4 @@ def _ready_again(draft: Draft, task: Task, ruling: Verdict) -> Task:
 
 def _started_at(now: datetime, exit_: Exit) -> datetime | None:
     """When a process started that was reported only with its end. None: it never did."""
-    return (
-        now - timedelta(milliseconds=exit_.ran_ms)
-        if exit_.reason is not Reason.SPAWN_ERROR
-        else None
-    )
+    return now - timedelta(milliseconds=exit_.ran_ms) if exit_.reason not in _NEVER_BEGAN else None

@@ -73,6 +73,13 @@ class FileForm(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     sha256: Annotated[str, _doc("Of its content: another is refused.")] = ""
 
 
+class GitForm(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """A git repository, whose files are sent along by whoever submits."""
+
+    git: Annotated[str, _doc("Its address.", "https://example.org/team/tool.git")]
+    ref: Annotated[str, _doc("A branch, a tag or a commit; else the default branch.", "v1.2")] = ""
+
+
 class OutputForm(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """What goes into a bucket, instead of to the server."""
 
@@ -133,11 +140,13 @@ class TaskForm(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
         int | None, _doc("Of an array or a matrix, at most so many at once.", 6)
     ] = None
     workdir: Annotated[
-        str,
+        str | GitForm,
         _doc(
-            "A directory to send along, relative to the file; or one on the agent's machine.",
+            "A directory to send along, relative to the file, or the files of a git repository; or a directory "
+            "on the agent's machine.",
             ".",
             "/srv/data",
+            {"git": "https://example.org/team/tool.git", "ref": "v1.2"},
         ),
     ] = ""
     cache: Annotated[
@@ -167,6 +176,14 @@ class TaskForm(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
             ["results/*.csv"],
         ),
     ] = False
+    secrets: Annotated[
+        list[str] | dict[str, str],
+        _doc(
+            "Secrets that it gets as variables of their names, or of other names.",
+            ["HF_TOKEN"],
+            {"HF_TOKEN": "hf-prod"},
+        ),
+    ] = []
 
 
 class HookForm(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):

@@ -27,6 +27,7 @@ SCATTER: Final = 2_654_435_761  # Knuth's multiplier: neighbouring ids fall far 
 # Ends for which the machine is to blame: they cost an infra retry, never one of the user's.
 _INFRA: Final = frozenset(
     {
+        Reason.REGISTRY,
         Reason.EXIT_STATUS_LOST,
         Reason.AGENT_REBOOTED,
         Reason.AGENT_REPLACED,
@@ -86,7 +87,9 @@ def _infra(task: Task, attempt: Attempt, final: TaskState, delay_s: float) -> Ve
     if task.cancel_at:
         return Verdict(TaskState.CANCELLED, Reason.LOST_DURING_CANCEL, infra_failures=1)
     if task.spec.delivery is Delivery.AT_MOST_ONCE:
-        return Verdict(TaskState.LOST, attempt.reason, infra_failures=1)
+        # Without its image nothing has run, which is an end that is known.
+        state = TaskState.FAILED if attempt.reason is Reason.REGISTRY else TaskState.LOST
+        return Verdict(state, attempt.reason, infra_failures=1)
     foretold = attempt.stop_reason is StopReason.PREEMPT
     # An agent that ended it for want of a lease was cut off, and lives.
     cut_off = attempt.state is AttemptState.FAILED and attempt.reason is Reason.AGENT_SILENT

@@ -143,6 +143,7 @@ class TaskSpec(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     setup: str = ""  # a script that runs first: on each agent once for all tasks of this spec
     outputs: tuple[Output, ...] = ()
     inputs: tuple[Input, ...] = ()  # follow from what it needs, the later before the earlier
+    secrets: dict[str, str] = {}  # variable → the name of the secret that it holds
 
     @property
     def width(self) -> int:
@@ -160,7 +161,7 @@ class TaskSpec(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 # Shared by all specs that have nothing there: a hundred thousand of them may wait in memory.
-EMPTY: Final[Mapping[str, Any]] = {"env": {}, "labels": {}, "files": {}}
+EMPTY: Final[Mapping[str, Any]] = {"env": {}, "labels": {}, "files": {}, "secrets": {}}
 
 
 def lean(spec: TaskSpec) -> TaskSpec:

@@ -54,6 +54,9 @@ class Reason(StrEnum):
     TIMEOUT = "timeout"
     QUEUE_TIMEOUT = "queue_timeout"
     SPAWN_ERROR = "spawn_error"
+    SECRET_MISSING = "secret_missing"  # noqa: S105 -- deleted since, or its key is not here
+    IMAGE = "image"  # that it was to run in cannot be had
+    REGISTRY = "registry"  # where its image is does not answer
     EXIT_STATUS_LOST = "exit_status_lost"
     OUTPUTS = "outputs"  # it ended well, but what it was to leave cannot be brought back
     RETRIES_EXHAUSTED = "retries_exhausted"

@@ -51,6 +51,7 @@ class Link:
         self.foreign: set[AttemptKey] = set()
         self.bye: wire.Bye | None = None
         self.closing = asyncio.Event()
+        self.secretive = False  # it was given an assignment that wants secrets
         self._control: deque[FromServer] = deque()
         self._assigns: deque[FromServer] = deque()
         self._forgets: dict[AttemptKey, None] = {}
@@ -73,6 +74,7 @@ class Link:
             case wire.Assign():
                 if len(self._assigns) < DIRECTIVES_LIMIT:
                     self._assigns.append(message)
+                    self.secretive = self.secretive or bool(message.spec.secrets)
             case _ if len(self._control) < CONTROL_LIMIT:
                 self._control.append(message)
             case _:

@@ -1,21 +1,25 @@
 """What the engine needs of the outside. `styx.store` implements it on Postgres and disk."""
 
 from collections.abc import Collection, Sequence
+from datetime import datetime
 from typing import Protocol
 
 from styx.core.audit import Entry
 from styx.core.delta import Delta
-from styx.core.ids import AttemptKey, JobId
-from styx.store.exchange import Chunk, Leader, LiveRows, ScheduleRow
+from styx.core.ids import AttemptKey, JobId, TaskId
+from styx.store.exchange import Chunk, Found, Leader, LiveRows, ScheduleRow, SecretRow
 
 __all__ = [
     "Chunk",
     "Election",
+    "Found",
     "Leader",
     "LiveRows",
     "LogStore",
     "ScheduleRow",
     "ScheduleStore",
+    "SecretRow",
+    "SecretStore",
     "Store",
 ]
 
@@ -114,6 +118,48 @@ class ScheduleStore(Protocol):
 
     async def job_of_key(self, project: str, key: str) -> JobId | None:
         """The job that was ever submitted with an idempotency key."""
+        ...
+
+
+class SecretStore(Protocol):
+    """Every method raises StoreUnavailable; those that write, StaleWrite (another server leads); those that
+    seal or open, Conflict (there is no key to do it with).
+    """
+
+    async def put(self, id_: str, project: str, name: str, value: str, told: Entry) -> SecretRow:
+        """Create with that id, or replace, and tell it in the audit trail."""
+        ...
+
+    async def delete(self, project: str, name: str, told: Entry) -> SecretRow | None:
+        """None: it was not there."""
+        ...
+
+    async def page(self, project: str, after: str, limit: int) -> list[SecretRow]:
+        """By id."""
+        ...
+
+    async def find(self, project: str, names: Collection[str]) -> list[SecretRow]:
+        """Those that are there."""
+        ...
+
+    async def values(self, project: str, names: Collection[str]) -> dict[str, Found]:
+        """Of each name; where there is no key to open it with, that is why it is wanting."""
+        ...
+
+    async def claim(self, project: str, names: Collection[str], job_id: JobId) -> set[str]:
+        """Make values that were given for one job that job's; those that are another's are left out."""
+        ...
+
+    async def sweep(self, before: datetime) -> int:
+        """Forget values that were given before, for jobs that were over by then or never came to be."""
+        ...
+
+    async def named_by(self, tasks: Collection[TaskId]) -> dict[TaskId, frozenset[str]]:
+        """Of those of the tasks that name secrets, their names."""
+        ...
+
+    async def rotate(self, project: str, told: Entry) -> tuple[int, int]:
+        """Put all under the first master key; of how many, and how many could not be opened."""
         ...
 
 

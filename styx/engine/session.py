@@ -20,6 +20,7 @@ from styx.engine.links import Link
 from styx.engine.loop import Engine
 from styx.engine.ports import Leader
 from styx.engine.reports import Report, Reports
+from styx.engine.secrets import Secrets, take_secretive
 from styx.engine.streams import Streams
 from styx.errors import (
     LimitReached,
@@ -59,9 +60,12 @@ class Channel(Protocol):
     async def close(self, code: int, reason: str) -> None: ...
 
 
-async def run(channel: Channel, engine: Engine) -> None:
-    """Serve one connection from its hello to its end. The channel is closed afterwards."""
-    session = _Session(channel, engine)
+async def run(channel: Channel, engine: Engine, secrets: Secrets | None = None) -> None:
+    """Serve one connection from its hello to its end. The channel is closed afterwards.
+
+    Without `secrets` no spec may name one.
+    """
+    session = _Session(channel, engine, secrets)
     link = session.link
     try:
         await supervise.until_first_ends(
@@ -116,9 +120,10 @@ async def _hang_up(channel: Channel, bye: wire.Bye | None) -> None:
 
 
 class _Session:
-    def __init__(self, channel: Channel, engine: Engine) -> None:
+    def __init__(self, channel: Channel, engine: Engine, secrets: Secrets | None) -> None:
         self._channel = channel
         self._engine = engine
+        self._secrets = secrets
         self.link = Link(engine.monotonic())
         self.reports = Reports(engine, self.link)
         self._restored = False  # since this agent was last welcomed, the database was
@@ -146,8 +151,23 @@ class _Session:
 
     async def write(self) -> None:
         while messages := await self.link.take():
+            assigns = take_secretive(messages) if self.link.secretive else []
             for frame in _frames(messages):
                 await self._channel.send(frame)
+            if assigns:
+                await self._write_armed(assigns)
+
+    async def _write_armed(self, assigns: list[wire.Assign]) -> None:
+        """With the secrets that they want. What cannot be read now is owed, and comes again."""
+        assert self._secrets is not None, "a spec names some"
+        try:
+            armed = await self._secrets.arm(assigns)
+        except StoreUnavailable:
+            return
+        for assign in armed:
+            if self.link.closing.is_set():  # as `Link.close` has it, meanwhile
+                return
+            await self._channel.send(wire.encode([assign]))
 
     async def closed(self) -> None:
         await self.link.closing.wait()
@@ -286,6 +306,9 @@ class _Session:
         if not isinstance(answer, event.SyncAnswer):
             raise LinkLost("the session was superseded while it synced")
         offsets = await self.streams.adopt(held)
+        if self._secrets is not None:
+            for message in await self._secrets.redactions([e.key for e in held], engine.world):
+                link.send(message)
         link.send(wire.SyncOk(answer.forget, answer.stop, offsets, answer.adopted, answer.foreign))
         link.foreign = set(answer.foreign)
         link.synced = True
@@ -359,6 +382,8 @@ class _Session:
 
 def _frames(messages: list[wire.FromServer]) -> Iterator[bytes]:
     """As few frames as their size limit allows."""
+    if not messages:
+        return
     frame = wire.encode(messages)
     if len(frame) <= wire.MAX_FRAME_BYTES or len(messages) == 1:
         yield frame

@@ -53,6 +53,7 @@ class TaskFields(TypedDict, total=False):
     files: Mapping[str, str | Mapping[str, str]]
     image: str
     outputs: bool | str | Sequence[str | Mapping[str, str]]
+    secrets: Sequence[str] | Mapping[str, str]
     labels: Mapping[str, Word]
 
 

@@ -46,11 +46,14 @@ class Rules(NamedTuple):
 
 
 class Ignore:
-    """Of the directory `top`. Raises: InvalidSpec, for rules that cannot be read."""
+    """Of the directory `top`; of one that has only what is `tracked`, git's rules say nothing.
 
-    def __init__(self, top: Path) -> None:
-        self._sky = (top / SKY).is_file()
-        self._names = (SKY, OURS) if self._sky else (GIT, OURS)
+    Raises: InvalidSpec, for rules that cannot be read.
+    """
+
+    def __init__(self, top: Path, *, tracked: bool = False) -> None:
+        self._sky = not tracked and (top / SKY).is_file()
+        self._names = (SKY, OURS) if self._sky else (OURS,) if tracked else (GIT, OURS)
         self._top = top
 
     def outside(self) -> Rules | None:

@@ -1,8 +1,8 @@
 # Generated from aio/kept.py by `python -m tests.sdk.generate`; do not edit.
-"""What a server keeps for its clients beside tasks: schedules, and files that go with tasks."""
+"""What a server keeps for its clients beside tasks: schedules, secrets, and files that go with tasks."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from styx.core import bundle
@@ -11,6 +11,7 @@ from styx.sdk.calls import BASE, Calls, segment
 from styx.sdk.fields import Document
 from styx.wire import http as wire
 from styx.wire import parcel
+from styx.wire import secret as secret_wire
 
 
 class Kept(Calls):
@@ -40,6 +41,32 @@ class Kept(Calls):
 
     def delete_schedule(self, name: str) -> wire.ScheduleView:
         return self._delete(wire.ScheduleView, f"/schedules/{segment(name)}")
+
+    # --- secrets ----------------------------------------------------------------------------------
+
+    def put_secret(self, name: str, value: str) -> secret_wire.SecretView:
+        """Create or replace."""
+        body = {"value": value}
+        return self._put(secret_wire.SecretView, f"/secrets/{segment(name)}", body)
+
+    def secrets(self, *, limit: int | None = None) -> Iterator[secret_wire.SecretView]:
+        """Without their values, which nobody is told."""
+        return self._pages(secret_wire.SecretView, "/secrets", {}, limit)
+
+    def secret(self, name: str) -> secret_wire.SecretView:
+        return self._read(secret_wire.SecretView, f"/secrets/{segment(name)}")
+
+    def delete_secret(self, name: str) -> secret_wire.SecretView:
+        return self._delete(secret_wire.SecretView, f"/secrets/{segment(name)}")
+
+    def give_secrets(self, values: Mapping[str, str]) -> dict[str, str]:
+        """Values for one job, by variable: `secrets` of its tasks."""
+        body = {"values": dict(values)}
+        return (self._post(secret_wire.SecretsGiven, "/job-secrets", body=body)).names
+
+    def rotate_secret_keys(self) -> secret_wire.SecretsRotated:
+        """Put all under the first of the server's keys."""
+        return self._post(secret_wire.SecretsRotated, "/secret-keys/rotate")
 
     # --- files (`sdk.sending` packs and sends a directory) ----------------------------------------
 

@@ -50,10 +50,13 @@ class Packed(NamedTuple):
 
 
 class Source(NamedTuple):
-    """A file, or a directory with all that is in it, and where in the bundle it goes: "" is the top."""
+    """A file, or a directory with all that is in it, and where in the bundle it goes: "" is the top. What is
+    `tracked` by git is wanted, whatever `.gitignore` says.
+    """
 
     path: Path
     to: str = ""
+    tracked: bool = False
 
 
 class Found(NamedTuple):
@@ -103,7 +106,7 @@ def _walk(source: Source, tell: Callable[[str], None]) -> dict[str, Found]:
     if not stat.S_ISDIR(looks.st_mode):
         _refuse_special(str(source.path), looks.st_mode)
         return {source.to: Found(str(top), looks)}
-    ignore = Ignore(top)
+    ignore = Ignore(top, tracked=source.tracked)
     found: dict[str, Found] = {}
     prefix = f"{source.to}/" if source.to else ""
     pending: list[tuple[str, Rules | None]] = [("", ignore.outside())]

@@ -36,13 +36,13 @@ _ANYWHERE: Final = _warned("it runs on any agent with enough room: `labels` of a
 _MACHINE: Final = _warned("the machine is the agent's, as it is")
 _PRIVATE: Final = _warned("written by SkyPilot for itself, and left out")
 _SECRET: Final = _needed(
-    "Styx keeps no secrets yet: `--env {name}=…` gives it as a variable, stored and shown with the task"
+    "`styx secret set {name}` keeps one, for the file that `styx import` makes of this; `--env {name}=…` gives it openly"
 )
 
 TASK: Final = {
     "name": _taken("`name`"),
     "workdir": _taken(
-        "`workdir`, which is sent along; that of a git repository (`url`) is refused"
+        "`workdir`, which is sent along; of a git repository (`url`) the files of its `ref`"
     ),
     "num_nodes": _taken("`num_nodes`"),
     "resources": _taken("`resources`, see below"),
@@ -101,18 +101,19 @@ RESOURCES: Final = {
     "priority_class": _warned("only `priority` orders the queue"),
     "volumes": _refused("no volumes are mounted: have the data on the agents' machines"),
 }
-GIT: Final = _refused(
-    "a git repository is not fetched yet: clone it in `run`, or name a directory that has it"
-)
 MOUNTED: Final = _warned(
-    "copied when the task starts; what the task writes there stays on the agent: copy that to the bucket in `run`"
+    "copied when the task starts; what the task writes there stays on the agent: a copy in "
+    "`run`, or `outputs` in a file of Styx's, brings it to the bucket"
 )
 SENT: Final = _warned("no bucket is made of it: it is sent along, and that is where it is read")
 NEW_BUCKET: Final = _refused(
-    "a bucket to write to is not mounted, and what is written would be lost: name no storage without "
-    "`source`, and copy to the bucket in `run`"
+    "a bucket to write to is not mounted, and what is written would be lost: `styx import sky` makes a file of "
+    "Styx's of this, in which `outputs: [{path: DIR/, to: s3://BUCKET/PREFIX/}]` keeps what "
+    "the task writes below its work directory"
 )
-MANY_SOURCES: Final = _refused("several sources in one place: give each a place of its own")
+FAR_OF_MANY: Final = _refused(
+    "of several sources in one place all are files or directories of this machine"
+)
 UNKNOWN_STORE: Final = _refused(
     "only s3://, gs://, az:// and https:// are fetched: fetch it in `run`"
 )

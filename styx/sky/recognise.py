@@ -45,6 +45,9 @@ def _is_theirs(content: Mapping[str, Any]) -> bool:
     words = _resources(content)
     if content.keys() & _THEIRS or words.keys() & _RESOURCES_THEIRS:
         return True
+    workdir: object = content.get("workdir")
+    if isinstance(workdir, dict) and "url" in workdir:
+        return True
     try:
         units.gpus(words.get("accelerators") or 0)
     except units.Expected:  # several kinds, or half a GPU

@@ -16,6 +16,8 @@ SET_BY_STYX: Final = frozenset(
     )
 )
 _SKYPILOT: Final = re.compile(r"\bSKYPILOT_[A-Z0-9_]+\b")
+_ACTIVATE: Final = re.compile(r"^[^#\n]*\bconda activate\b", re.MULTILINE)
+_HOOKED: Final = re.compile(r"\bconda shell\.bash hook\b|/conda\.sh\b")
 _OF_SETUP: Final = re.compile(r"\bSKYPILOT_SETUP_(NODE_RANK|NODE_IPS|NUM_GPUS_PER_NODE)\b")
 
 
@@ -26,6 +28,20 @@ def script(setup: str, run: str) -> str:
     names = dict.fromkeys(match[1] for match in _OF_SETUP.finditer(setup))
     exports = [f'export SKYPILOT_SETUP_{name}="$SKYPILOT_{name}"' for name in names]
     return "\n".join([LENIENT, "(  # setup", *exports, setup.rstrip("\n"), ") || exit", run])
+
+
+def warn_of_startup(notes: Notes, path: str, text: str) -> None:
+    """SkyPilot's shells are interactive, and read `~/.bashrc`; to a task that would be another program."""
+    if ".bashrc" in text:
+        notes.warn(
+            path,
+            "no ~/.bashrc is read before `run`: set there what it needs, or read a file of yours",
+        )
+    if _ACTIVATE.search(text) and not _HOOKED.search(text):
+        notes.warn(
+            path,
+            '`conda activate` needs `eval "$(conda shell.bash hook)"` before: no ~/.bashrc is read',
+        )
 
 
 def warn_of_variables(notes: Notes, path: str, text: str, known: Container[str]) -> None:

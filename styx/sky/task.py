@@ -1,10 +1,12 @@
 """One document of SkyPilot's → a task of Styx."""
 
+import posixpath
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any, Final, NamedTuple, cast
 
-from styx.core import fields, source
+from styx.core import fields, repository, source
 from styx.core.fields import Wrong
 from styx.core.units import Expected
 from styx.file.document import Document
@@ -68,6 +70,16 @@ def translate(document: Document, env: Mapping[str, str]) -> Translated:
     return Translated(document, made, later, notes)
 
 
+def _repository(given: dict[str, Any], notes: Notes) -> dict[str, str]:
+    """In Styx's words; wrong ones are noted."""
+    ref = given.get("ref")
+    wanted = {"git": given.get("url"), "ref": None if ref is None else str(ref)}
+    found: repository.Repository | None = notes.read("workdir", wanted, repository.read)
+    if not found:
+        return {}
+    return {"git": found.url, "ref": found.ref} if found.ref else {"git": found.url}
+
+
 class _Files(NamedTuple):
     made: dict[str, Any]
     later: dict[str, Any]
@@ -82,8 +94,7 @@ def _files(given: dict[str, Any], notes: Notes) -> _Files:
     files: dict[str, Any] = {}
     workdir: object = given.get("workdir")
     if isinstance(workdir, dict):
-        later["workdir"] = workdir
-        notes.befalls("workdir", fate.GIT)
+        made["workdir"] = _repository(cast("dict[str, Any]", workdir), notes)
     elif isinstance(workdir, str) and fields.is_of_agent(workdir):
         files["."] = workdir
     elif workdir:
@@ -91,13 +102,13 @@ def _files(given: dict[str, Any], notes: Notes) -> _Files:
     buckets: dict[str, Any] = {}
     mounts: dict[object, Any] = given.get("file_mounts") or {}
     for to, mount in mounts.items():
-        found, fates = _mounted(mount)
+        found, fates = _mounted(str(to), mount)
         for fated in fates:
             notes.befalls(f"file_mounts.{to}", fated)
         if any(fated.kind is Kind.REFUSED for fated in fates):
             buckets[str(to)] = mount
         else:
-            files[str(to)] = found
+            files |= found
     if files:
         made["files"] = files
     if buckets:
@@ -105,19 +116,27 @@ def _files(given: dict[str, Any], notes: Notes) -> _Files:
     return _Files(made, later)
 
 
-def _mounted(mount: Any) -> tuple[str, list[fate.Fate]]:
-    """What is brought there: a path, an address, or the source of a storage; and what befalls it."""
+def _mounted(to: str, mount: Any) -> tuple[dict[str, str], list[fate.Fate]]:
+    """What is brought where: a path, an address, or the sources of a storage; and what befalls it. Of several
+    each is there under its own name.
+    """
     if isinstance(mount, str):
-        return mount, [] if _is_had(mount) else [fate.UNKNOWN_STORE]
-    found: object = mount.get("source")
-    if not found:
-        return "", [fate.NEW_BUCKET]
-    if not isinstance(found, str):
-        return "", [fate.MANY_SOURCES]
-    if not _is_had(found):
-        return found, [fate.UNKNOWN_STORE]
+        return {to: mount}, [] if _is_had(mount) else [fate.UNKNOWN_STORE]
+    given: object = mount.get("source")
+    if not given:
+        return {}, [fate.NEW_BUCKET]
+    if isinstance(given, str):
+        found = {to: given}
+    else:
+        several = cast("list[str]", given)
+        found = {posixpath.join(to, PurePath(one).name): one for one in several}
+        if any(map(source.is_source, several)):
+            return {}, [fate.FAR_OF_MANY]
+    if not all(map(_is_had, found.values())):
+        return {}, [fate.UNKNOWN_STORE]
     fates = [] if str(mount.get("mode", "MOUNT")).upper() == "COPY" else [fate.MOUNTED]
-    return found, fates if source.is_source(found) else [*fates, fate.SENT]
+    far = any(map(source.is_source, found.values()))
+    return found, fates if far else [*fates, fate.SENT]
 
 
 def _is_had(found: str) -> bool:
@@ -206,6 +225,7 @@ def _script(given: dict[str, Any], variables: set[str], notes: Notes) -> str:
         notes.is_wrong("", "nothing to do: neither `run` nor `setup` says anything")
     for path, text in (("setup", setup), ("run", run)):
         script.warn_of_variables(notes, path, text, variables)
+        script.warn_of_startup(notes, path, text)
     return script.script(setup, run)
 
 

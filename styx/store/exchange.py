@@ -80,3 +80,25 @@ class Gap:
     start: int
     end: int
     why: str
+
+
+class SecretRow(msgspec.Struct, frozen=True):
+    """What is told of a secret: everything but its value."""
+
+    id: str  # UUIDv7
+    name: str
+    key_id: str  # of the master key that it is sealed under
+    created_at: datetime
+    created_by: str
+    updated_at: datetime
+    updated_by: str
+
+
+class Found(msgspec.Struct, frozen=True):
+    """The value of a secret, or why there is none."""
+
+    value: str
+    wanting: str = ""
+
+    def __repr__(self) -> str:
+        return f"Found({self.wanting or '***'})"

@@ -207,6 +207,22 @@ class Schedules(Table):
     version = Integer()
 
 
+class Secrets(Table):
+    """Values sealed under the server's key, which is not here. `one_secret`: a name is one of a project."""
+
+    id = UUID(primary_key=True)
+    project = Text()
+    name = Text()  # with a ~ of what was given for one job
+    job_id = UUID(null=True)  # which that is, once it is there
+    ciphertext = Bytea()
+    wrapped_key = Bytea()  # that the value is sealed with
+    key_id = Text()  # of the server's key that this one is sealed with
+    created_at = Timestamptz()
+    created_by = Text()
+    updated_at = Timestamptz()
+    updated_by = Text()
+
+
 class LeaderFence(Table):
     """One row. Every write of a leader share-locks it at its own term."""
 

@@ -204,6 +204,21 @@ class Assign(Message, tag="assign", frozen=True):
     array_value: str | None = None
     node_ips: tuple[str, ...] = ()  # of the gang, by rank
     traceparent: str = ""
+    secrets: dict[str, str] = {}  # variable → value: for the child's environment, and nowhere else
+    secret_missing: str = ""  # why it cannot have them all: it ends with this instead of running
+
+    def __repr__(self) -> str:
+        return f"Assign({self.key})"
+
+
+class Redact(Message, tag="redact", frozen=True):
+    """Mask these values in what is sent of these attempts. Comes before `SyncOk`, after which it is sent."""
+
+    keys: tuple[AttemptKey, ...]
+    values: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"Redact({len(self.keys)} attempts)"
 
 
 class Stop(Message, tag="stop", frozen=True):
@@ -278,6 +293,7 @@ FromServer = (
     Welcome
     | SyncOk
     | Assign
+    | Redact
     | Stop
     | HeartbeatOk
     | EvOk

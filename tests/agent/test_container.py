@@ -130,6 +130,18 @@ async def test_it_is_a_task_like_any_other(
     assert containers(found, key) == ""
 
 
+async def test_an_image_that_cannot_be_had_is_said_in_words(
+    connection: tuple[AgentProcess, Connection], server: AgentServer, found: Found
+) -> None:
+    keys = a_key(), a_key()
+    connection[1].send(*(assign(key, "true", image="localhost/nosuch:1") for key in keys))
+    for key in keys:
+        end = await connection[1].end(key)
+        assert (end.reason, end.code) == (Reason.IMAGE, None)
+        assert end.detail.startswith("no image: localhost/nosuch:1: ")
+        assert containers(found, key) == server.output(key, 2).decode() == ""
+
+
 async def test_too_much_memory_is_told_as_such(
     connection: tuple[AgentProcess, Connection], server: AgentServer, found: Found
 ) -> None:

@@ -18,11 +18,14 @@ from styx.config import Config, Server, Webhooks
 from styx.core.ids import AttemptKey, TaskId
 from styx.engine.loop import Engine, utc_now
 from styx.engine.schedules import Schedules
+from styx.engine.secrets import Secrets
 from styx.kit.lag import Lag
 from styx.store.files import Files
 from styx.store.logs import LogFiles
+from styx.store.masterkeys import MasterKeys
 from styx.store.postgres import Database
 from styx.store.schedules import ScheduleRows
+from styx.store.secrets import SecretRows
 from styx.wire import agent as wire
 from tests.support import engines, peer
 from tests.support.peer import Peer
@@ -55,6 +58,7 @@ class Site:
     logs: LogFiles
     database: Database
     schedules: Schedules  # whoever wants due times runs it
+    secrets: Secrets
 
     async def get(self, path: str, **params: Any) -> Any:
         answer = await self.http.get(f"/api/v1{path}", params=params)
@@ -92,12 +96,16 @@ async def running(
         schedules = Schedules(engine, ScheduleRows(database), clock=utc_now)
         files = Files(database, max_bundle_bytes=4 << 20, max_total_bytes=6 << 20)
         hooked = webhooks or Webhooks()
-        behind = server.application(Backend(engine, database.query, logs, schedules, files, hooked))
+        rows = SecretRows(database, MasterKeys(config))
+        secrets = Secrets(rows, clock=utc_now, monotonic=time.monotonic)
+        behind = server.application(
+            Backend(engine, database.query, logs, schedules, files, secrets, hooked)
+        )
         app = server.gate(behind, config, TOKEN, Lag(time.monotonic))
         async with serving(app) as (url, _):
             bearer = {"authorization": f"Bearer {TOKEN}"}
             async with httpx.AsyncClient(base_url=url, headers=bearer, timeout=30) as client:
-                yield Site(url, client, engine, logs, database, schedules)
+                yield Site(url, client, engine, logs, database, schedules, secrets)
     logs.close()
 
 

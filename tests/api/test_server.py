@@ -22,6 +22,7 @@ OPERATIONS = {
     *("pauseSchedule", "resumeSchedule", "runSchedule"),
     *("getFiles", "offerBundle", "getBundle", "sendBlobs", "fetchBlobs"),
     *("getOutputs", "getInputs"),
+    *("putSecret", "listSecrets", "getSecret", "deleteSecret", "giveSecrets", "rotateSecretKeys"),
     *("followEvents", "listAudit", "getMetrics"),
 }
 OPEN = {("GET", "/health"), ("GET", "/readyz")}

@@ -37,6 +37,7 @@ def a_task(status: Any, **fields: Any) -> wire.TaskDetail:
         (a_task("failed", reason="queue_timeout"), 124),
         (a_task("failed", reason="spawn_error", detail="command not found: 'x' does not …"), 127),
         (a_task("failed", reason="spawn_error", detail="cannot run 'x': not executable"), 126),
+        (a_task("failed", reason="image", detail="no image: nosuch:1: …"), 126),
         (a_task("failed", reason="exit_status_lost"), 1),
         (a_task("failed", reason="poison"), 1),
         (a_task("cancelled", reason="cancelled"), 143),

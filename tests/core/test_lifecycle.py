@@ -30,6 +30,7 @@ def running(**fields):
         (Exit(code=37), "failed", "exit_code"),
         (Exit(signal=9), "failed", "signal"),
         (Exit(code=None, reason=Reason.SPAWN_ERROR), "failed", "spawn_error"),
+        (Exit(code=None, reason=Reason.IMAGE), "failed", "image"),
         (Exit(signal=9, reason=Reason.OOM), "failed", "oom"),
         (Exit(signal=15, signalled=True, reason=Reason.TIMEOUT), "failed", "timeout"),
     ],
@@ -93,6 +94,25 @@ def test_at_most_once_is_never_started_again():
     d, task = running(delivery=Delivery.AT_MOST_ONCE, retries=5)
     d.exit(task, 1)
     assert d.status(task) == "failed"
+
+
+def test_a_registry_that_is_away_is_the_machines_failure_and_nothing_has_run():
+    d = Desk()
+    d.join()
+    task, once = d.submit(a_task(infra_retries=1), a_task("o", delivery=Delivery.AT_MOST_ONCE))
+    attempt = d.live(task)
+    d.turn(ev.AttemptExited(attempt.key, attempt.agent_id, Exit(reason=Reason.REGISTRY)))
+    assert d.status(task) == "queued"
+    assert (d.tasks[task].infra_failures, d.tasks[task].user_failures) == (1, 0)
+    d.wait(30)
+    attempt = d.live(task)
+    d.turn(ev.AttemptExited(attempt.key, attempt.agent_id, Exit(reason=Reason.REGISTRY)))
+    assert (d.status(task), d.reason(task)) == ("failed", "registry")
+    d.wait(1)
+    attempt = d.live(once)
+    d.turn(ev.AttemptExited(attempt.key, attempt.agent_id, Exit(reason=Reason.REGISTRY)))
+    assert (d.status(once), d.reason(once)) == ("failed", "registry")
+    assert d.attempts[attempt.key].started_at is None
 
 
 def test_a_void_costs_nothing_and_comes_back_after_a_moment():

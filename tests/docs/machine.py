@@ -11,6 +11,7 @@ from typing import Final
 
 import psutil
 
+from styx.kit.envelope import new_key
 from tests.support.site import DEADLINE_S, ROOT, free_port
 
 MARK: Final = "STYX_PAGE"  # every process of a page inherits it
@@ -67,7 +68,8 @@ class Machine:
     def serve(self, database_url: str) -> None:
         subprocess.run(
             [self._programs / "styx", "server", "start"],
-            env=self.env | {"DATABASE_URL": database_url},
+            # A reader's private database would get a key by itself.
+            env=self.env | {"DATABASE_URL": database_url, "STYX_SECRETS_KEY": new_key()},
             check=True,
             capture_output=True,
             timeout=2 * DEADLINE_S,

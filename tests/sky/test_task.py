@@ -7,7 +7,7 @@ import pytest
 from styx.core import form
 from styx.errors import InvalidSpec
 from styx.file import yaml_text
-from styx.sky import fate, pipeline, shape
+from styx.sky import fate, pipeline, recognise, shape
 from styx.sky.fate import Kind
 from styx.sky.pipeline import Pipeline
 
@@ -71,6 +71,15 @@ def test_a_whole_task() -> None:
 
 def test_a_script_goes_on_after_a_failure_as_with_skypilot() -> None:
     assert task("run: |\n  false\n  echo $UNSET\n")["run"].startswith("set +euo pipefail")
+
+
+def test_what_a_bashrc_would_do_is_warned_of() -> None:
+    text = "setup: |\n  echo 'export A=1' >> ~/.bashrc\nrun: |\n  conda activate x\n"
+    assert [note.where for note in read(text).warnings] == [
+        "sky.yaml:1:1: setup",
+        "sky.yaml:3:1: run",
+    ]
+    task('run: |\n  eval "$(conda shell.bash hook)"\n  conda activate x\n')
 
 
 def test_setup_alone_is_something_to_do() -> None:
@@ -209,10 +218,9 @@ def test_what_is_switched_off_needs_no_warning() -> None:
 @pytest.mark.parametrize(
     ("text", "where"),
     [
-        ("workdir: {url: 'https://x', ref: main}", "2:1: workdir"),
         ("file_mounts: {/a: cos://b, /c: ./d}", "2:15: file_mounts./a"),
         ("file_mounts: {/a: {name: n, store: S3, mode: MOUNT}}", "2:15: file_mounts./a"),
-        ("file_mounts: {/a: {source: [./x, ./y]}}", "2:15: file_mounts./a"),
+        ("file_mounts: {/a: {source: [./x, s3://y]}}", "2:15: file_mounts./a"),
         ("volumes: {/a: v}", "2:1: volumes"),
         ("resources: {accelerators: 80GB+}", "2:13: resources.accelerators"),
         ("resources: {accelerators: 'nvidia:80GB:2'}", "2:13: resources.accelerators"),
@@ -251,8 +259,8 @@ def test_a_service_and_a_pool_run_once() -> None:
 
 
 def test_every_refusal_is_told_at_once() -> None:
-    git = "workdir: {url: 'https://x', ref: main}\nfile_mounts: {/a: oci://b}"
-    assert refused(git) == ["2:1: workdir", "3:15: file_mounts./a"]
+    two = "volumes: {/v: v}\nfile_mounts: {/a: oci://b}"
+    assert refused(two) == ["3:15: file_mounts./a", "2:1: volumes"]
 
 
 def test_directories_and_files_are_sent() -> None:
@@ -263,6 +271,17 @@ def test_directories_and_files_are_sent() -> None:
     # What is absolute is the user's to SkyPilot, and would be the agent's to Styx.
     fields = read("run: x\nworkdir: ~/d\n").tasks[0].fields
     assert (fields["files"], "workdir" in fields) == ({".": "~/d"}, False)
+    # Each of several is there under its own name.
+    found = read("run: x\nfile_mounts: {/a: {source: [./b/, ~/c/d], store: s3, mode: COPY}}\n")
+    assert found.tasks[0].fields["files"] == {"/a/b": "./b/", "/a/d": "~/c/d"}
+    assert [note.message for note in found.warnings] == [fate.SENT.becomes]
+
+
+def test_of_a_git_repository_the_files_of_its_ref() -> None:
+    text = "run: x\nworkdir: {url: git@host:team/tool.git, ref: 1.5}\n"
+    assert read(text).tasks[0].fields["workdir"] == {"git": "git@host:team/tool.git", "ref": "1.5"}
+    assert recognise.is_sky([yaml_text.parse("sky.yaml", text, old=True)[0]])
+    assert "2:1: workdir" in wrong("run: x\nworkdir: {url: -o, ref: main}\n")[0]
 
 
 def test_buckets_are_copied() -> None:

@@ -142,7 +142,7 @@ async def test_piccolo_s_tables_are_the_database_s(
 ):
     engine = PostgresEngine(config={"dsn": database_url}, extensions=())
     tables = table_finder(["styx.store.tables"], exclude_imported=True)
-    assert len(tables) == 14
+    assert len(tables) == 15
     for table in tables:
         table._meta.db = engine
         described = {

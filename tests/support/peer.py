@@ -12,6 +12,7 @@ from styx.core.feature import ALWAYS
 from styx.core.ids import AgentId, AttemptKey
 from styx.engine import session
 from styx.engine.loop import Engine
+from styx.engine.secrets import Secrets
 from styx.errors import LinkLost
 from styx.wire import agent as wire
 
@@ -91,11 +92,13 @@ class Peer:
 
 
 @asynccontextmanager
-async def connected(engine: Engine, agent_id: AgentId = AGENT) -> AsyncIterator[Peer]:
+async def connected(
+    engine: Engine, agent_id: AgentId = AGENT, secrets: Secrets | None = None
+) -> AsyncIterator[Peer]:
     """A peer whose session runs; it hangs up at the end."""
     peer = Peer(agent_id)
     async with asyncio.TaskGroup() as group:
-        group.create_task(session.run(peer, engine))
+        group.create_task(session.run(peer, engine, secrets))
         yield peer
         peer.hang_up()
 

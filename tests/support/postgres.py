@@ -19,7 +19,7 @@ from styx.store.embedded import EmbeddedPostgres
 TEMPLATE: Final = "styx_template"
 ROWS: Final = (
     *("notifications", "jobs", "specs", "tasks", "attempts", "agents", "log_heads", "log_chunks"),
-    *("audit", "schedules", "blobs", "bundles"),
+    *("audit", "schedules", "secrets", "blobs", "bundles"),
 )
 
 

@@ -170,7 +170,11 @@ class Site:
         return found
 
     def cli(
-        self, *words: str, cwd: Path | None = None, **env: str
+        self,
+        *words: str,
+        cwd: Path | None = None,
+        limit_s: float = 2 * DEADLINE_S,
+        **env: str,
     ) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
             [*STYX, *words],
@@ -179,7 +183,7 @@ class Site:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             check=False,
-            timeout=2 * DEADLINE_S,
+            timeout=limit_s,
         )
 
     # --- HTTP -------------------------------------------------------------------------------------

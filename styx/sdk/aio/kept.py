@@ -1,7 +1,7 @@
-"""What a server keeps for its clients beside tasks: schedules, and files that go with tasks."""
+"""What a server keeps for its clients beside tasks: schedules, secrets, and files that go with tasks."""
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 from styx.core import bundle
@@ -10,6 +10,7 @@ from styx.sdk.aio.calls import BASE, AsyncCalls, segment
 from styx.sdk.fields import Document
 from styx.wire import http as wire
 from styx.wire import parcel
+from styx.wire import secret as secret_wire
 
 
 class AsyncKept(AsyncCalls):
@@ -39,6 +40,32 @@ class AsyncKept(AsyncCalls):
 
     async def delete_schedule(self, name: str) -> wire.ScheduleView:
         return await self._delete(wire.ScheduleView, f"/schedules/{segment(name)}")
+
+    # --- secrets ----------------------------------------------------------------------------------
+
+    async def put_secret(self, name: str, value: str) -> secret_wire.SecretView:
+        """Create or replace."""
+        body = {"value": value}
+        return await self._put(secret_wire.SecretView, f"/secrets/{segment(name)}", body)
+
+    def secrets(self, *, limit: int | None = None) -> AsyncIterator[secret_wire.SecretView]:
+        """Without their values, which nobody is told."""
+        return self._pages(secret_wire.SecretView, "/secrets", {}, limit)
+
+    async def secret(self, name: str) -> secret_wire.SecretView:
+        return await self._read(secret_wire.SecretView, f"/secrets/{segment(name)}")
+
+    async def delete_secret(self, name: str) -> secret_wire.SecretView:
+        return await self._delete(secret_wire.SecretView, f"/secrets/{segment(name)}")
+
+    async def give_secrets(self, values: Mapping[str, str]) -> dict[str, str]:
+        """Values for one job, by variable: `secrets` of its tasks."""
+        body = {"values": dict(values)}
+        return (await self._post(secret_wire.SecretsGiven, "/job-secrets", body=body)).names
+
+    async def rotate_secret_keys(self) -> secret_wire.SecretsRotated:
+        """Put all under the first of the server's keys."""
+        return await self._post(secret_wire.SecretsRotated, "/secret-keys/rotate")
 
     # --- files (`sdk.sending` packs and sends a directory) ----------------------------------------
 
