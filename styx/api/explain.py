@@ -6,7 +6,7 @@ from typing import Final, cast
 
 from styx.api import views
 from styx.api.views import Names
-from styx.core import explain, status
+from styx.core import choice, explain, status
 from styx.core.attempt import TERMINAL as ATTEMPT_TERMINAL
 from styx.core.attempt import Attempt
 from styx.core.policy import Policy
@@ -71,7 +71,7 @@ def history(task: Task, attempts: Sequence[Attempt], agents: Names) -> list[http
     if task.ready_at:
         told.append(_of_task(task, task.ready_at, "ready"))
     for attempt in attempts:
-        told += _of_attempt(attempt, agents)
+        told += _of_attempt(task, attempt, agents)
     if task.cancel_at:
         told.append(_of_task(task, task.cancel_at, "cancel_requested"))
     if task.finished_at and task.state in TASK_TERMINAL:
@@ -87,7 +87,7 @@ def _of_task(task: Task, at: datetime, what: str, reason: str = "") -> http.Hist
     )
 
 
-def _of_attempt(attempt: Attempt, agents: Names) -> list[http.HistoryView]:
+def _of_attempt(task: Task, attempt: Attempt, agents: Names) -> list[http.HistoryView]:
     ended = attempt.state in ATTEMPT_TERMINAL
     moments = (
         (attempt.assigned_at, "assigned"),
@@ -96,6 +96,8 @@ def _of_attempt(attempt: Attempt, agents: Names) -> list[http.HistoryView]:
         (attempt.ended_at if ended else None, f"attempt_{attempt.state}"),
     )
     agent = views.name_of(attempt.agent_id, agents)
+    wanted = task.spec.requirements
+    took = f"takes {choice.told(wanted)[attempt.choice]}" if wanted.any_of else ""
     return [
         http.HistoryView(
             at=at,
@@ -104,7 +106,11 @@ def _of_attempt(attempt: Attempt, agents: Names) -> list[http.HistoryView]:
             rank=attempt.rank,
             agent=agent,
             reason=str(attempt.reason) if what.startswith("attempt_") else "",
-            detail=_how(attempt) if what.startswith("attempt_") else "",
+            detail=_how(attempt)
+            if what.startswith("attempt_")
+            else took
+            if what == "assigned"
+            else "",
         )
         for at, what in moments
         if at is not None

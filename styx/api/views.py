@@ -113,6 +113,7 @@ def attempt(row: Attempt, agents: Names) -> http.AttemptView:
         logs_complete=row.logs_complete,
         out_bytes=end.out_bytes if end else 0,
         err_bytes=end.err_bytes if end else 0,
+        choice=row.choice,
     )
 
 
@@ -218,6 +219,8 @@ def requirements(wanted: Requirements) -> http.ResourcesView:
         gpu_model=wanted.gpu_model,
         arch=wanted.arch,
         labels=dict(wanted.labels),
+        any_of=list(map(requirements, wanted.any_of)),
+        ordered=wanted.ordered,
     )
 
 

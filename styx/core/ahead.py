@@ -128,4 +128,6 @@ def _brief(key: ClassKey, pace_ms: float) -> bool:
     """Whether its tasks can wait at an agent at all: what is counted by device or kept on disk cannot."""
     wanted = key.requirements
     plain = key.num_nodes == 1 and wanted.cpus_milli and not wanted.gpus and not wanted.disk_bytes
+    if wanted.any_of:  # which of them it will be is not known before there is room
+        return False
     return bool(plain) and pace_ms <= AHEAD_MS

@@ -96,6 +96,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     stop_grace_s: float = 0.0
     exit: Exit | None = None  # also the late exit of an attempt already declared lost
     logs_complete: bool = False
+    choice: int = 0  # of the alternatives that its task has: see `core.choice`
     version: int = 0
 
     @property

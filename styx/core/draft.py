@@ -13,7 +13,7 @@ import msgspec
 
 from styx.core import agent as agents
 from styx.core import attempt as attempts
-from styx.core import census, machine, match
+from styx.core import census, choice, machine, match
 from styx.core import job as jobs
 from styx.core import task as tasks
 from styx.core.agent import Agent
@@ -192,7 +192,7 @@ class Draft:
 
     def _hold(self, attempt: Attempt, sign: int) -> None:
         task = self.delta.tasks.get(attempt.task_id) or self.world.tasks[attempt.task_id]
-        wanted = task.spec.requirements
+        wanted = choice.held(task, attempt)
         project = self._project(task)
         self._usage[project] = self.usage(project) + sign * weight(wanted)
         room = self._room(attempt.agent_id)
@@ -222,7 +222,7 @@ class Draft:
         for attempt in self.attempts_of(agent.id):
             task = self.task(attempt.task_id)
             if task and attempt.state not in attempts.TERMINAL:
-                room.take(attempt.key, task.spec.requirements)
+                room.take(attempt.key, choice.held(task, attempt))
         return room
 
     def _project(self, task: Task) -> str:

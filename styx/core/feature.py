@@ -63,7 +63,7 @@ def _needed_by(spec: TaskSpec) -> Iterable[str]:
         yield Feature.SOURCES
     if any(map(source.is_bucket, spec.files.values())) or any(out.to for out in spec.outputs):
         yield Feature.STORAGE
-    if ANY_OF in spec.requirements.gpu_model:
+    if any(ANY_OF in each.gpu_model for each in spec.requirements.any_of or (spec.requirements,)):
         yield Feature.MODELS
     if spec.outputs or spec.inputs:
         yield Feature.OUTPUTS
@@ -78,7 +78,10 @@ def with_needs(spec: TaskSpec) -> TaskSpec:
     needed = needed_by(spec)
     if not needed:
         return spec
-    wanted = msgspec.structs.replace(spec.requirements, features=needed)
+    any_of = tuple(
+        msgspec.structs.replace(each, features=needed) for each in spec.requirements.any_of
+    )
+    wanted = msgspec.structs.replace(spec.requirements, features=needed, any_of=any_of)
     return msgspec.structs.replace(spec, requirements=wanted)
 
 

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
 from styx.core import bundle, units
-from styx.core.spec import MAX_TASKS_PER_JOB, Need, On, Requirements
+from styx.core.spec import MAX_TASKS_PER_JOB, Need, On
 from styx.core.units import Expected
 from styx.errors import FieldError
 
@@ -41,7 +41,6 @@ LATER: Final = {
     "instance_type": "ask for `cpus`, `memory` and `gpus`",
     "capacity": "label the agents and ask for the label with `labels`",
     "max_price_usd_per_hour": "tasks run on the agents that are there, at no price",
-    "any_of": "ask for what every one of the choices has",
 }
 SCHEDULE: Final = "schedule"
 ELSEWHERE: Final = (
@@ -147,13 +146,13 @@ def word(value: object) -> str:
 
 
 def words(value: object) -> tuple[str, ...]:
-    argv = tuple(_each(value, word, "a list of words"))
+    argv = tuple(each(value, word, "a list of words"))
     _limit(argv, MAX_ARGV_BYTES)
     return argv
 
 
 def array_values(value: object) -> tuple[str, ...]:
-    values = tuple(_each(value, _array_value, "a list of values"))
+    values = tuple(each(value, _array_value, "a list of values"))
     if not 1 <= len(values) <= MAX_TASKS_PER_JOB:
         raise Expected(f"1 to {MAX_TASKS_PER_JOB:,} values")
     return values
@@ -248,28 +247,16 @@ def positive_seconds(value: object) -> float:
 
 
 def exit_codes(value: object) -> tuple[int, ...]:
-    codes = _each(value, whole(1, 255), "a list of exit codes")
+    codes = each(value, whole(1, 255), "a list of exit codes")
     return tuple(sorted(set(codes)))
 
 
 def needs(value: object) -> tuple[Need, ...]:
     """A name, or a list of names and `{task, on}`."""
-    edges = _each([value] if isinstance(value, str) else value, _need, "a list of task names")
+    edges = each([value] if isinstance(value, str) else value, _need, "a list of task names")
     if len(edges) > MAX_NEEDS:
         raise Expected(f"at most {MAX_NEEDS:,} needs")
     return tuple(dict.fromkeys(edges))
-
-
-def requirements(value: object) -> Requirements:
-    errors: list[FieldError] = []
-    given = read(value, RESOURCES, errors)
-    gpus, accelerators = given.pop("gpus", None), given.pop("accelerators", None)
-    if gpus is not None and accelerators is not None:
-        errors.append(FieldError("accelerators", "says the same as `gpus`; give one of them"))
-    if errors:
-        raise Wrong(errors)
-    wanted: units.Gpus = gpus or accelerators or units.Gpus(0)
-    return Requirements(gpus=wanted.number, gpu_model=wanted.model, **given)
 
 
 def size_of(value: str) -> int:
@@ -312,7 +299,7 @@ def _agent_labels(value: object) -> tuple[tuple[str, str], ...]:
 T = TypeVar("T")
 
 
-def _each(value: object, reader: Callable[[object], T], expected: str) -> list[T]:
+def each(value: object, reader: Callable[[object], T], expected: str) -> list[T]:
     if not isinstance(value, list):
         raise Expected(expected)
     read_items: list[T] = []
@@ -371,11 +358,9 @@ def _join(place: str, path: str) -> str:
 
 
 _NEED: Final = {"task": Field("task", name), "on": Field("on", choice(On))}
-RESOURCES: Final = {
+RESOURCES: Final = {  # but for GPUs and alternatives: see `core.resources`
     "cpus": Field("cpus_milli", units.cpus_milli),
     "memory": Field("memory_bytes", units.size_bytes),
-    "gpus": Field("gpus", units.gpus),
-    "accelerators": Field("accelerators", units.gpus),
     "disk": Field("disk_bytes", units.size_bytes),
     "arch": Field("arch", units.arch),
     "labels": Field("labels", _agent_labels),

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple, cast
 
 from styx.core import cache, cron, feature, fields, hook, matrix, output, schedule, source, units
 from styx.core.fields import Field, Wrong
+from styx.core.resources import read as read_resources
 from styx.core.schedule import Schedule
 from styx.core.secret import given_twice, of_task
 from styx.core.spec import (
@@ -357,7 +358,7 @@ TASK: Final = {
     "run": Field("script", fields.script),
     "setup": Field("setup", fields.setup),
     "env": Field("env", fields.env),
-    "resources": Field("requirements", fields.requirements),
+    "resources": Field("requirements", read_resources),
     "num_nodes": Field("num_nodes", fields.whole(1, MAX_NODES)),
     "priority": Field("priority", fields.choice(Priority)),
     "needs": Field("needs", fields.needs),

@@ -1,10 +1,11 @@
 """Requirement × agent → yes, or the reason why not, as data."""
 
 from collections import Counter
+from collections.abc import Sequence
 
 import msgspec
 
-from styx.core import feature
+from styx.core import choice, feature
 from styx.core.agent import Agent, AgentState
 from styx.core.policy import REJECTS_ALLOWED
 from styx.core.room import Room, model_matches
@@ -27,7 +28,9 @@ def takes_work(agent: Agent) -> bool:
 
 
 def why_never(wanted: Requirements, agent: Agent) -> Mismatch | None:
-    """Why this agent, idle, could not run it; None when it could."""
+    """Why this agent, idle, could not run it; None when it could, by one of its alternatives."""
+    if wanted.any_of:
+        return _none_of(wanted, [why_never(each, agent) for each in wanted.any_of])
     have = agent.capacity
     if wanted.arch and wanted.arch != have.arch:
         return Mismatch("arch", f"is {have.arch}, the task wants {wanted.arch}")
@@ -68,6 +71,9 @@ def why_not_now(wanted: Requirements, agent: Agent, room: Room) -> Mismatch | No
             return Mismatch("agent_draining", f"is draining{_why_draining(agent)}", passing=True)
         case _:
             return Mismatch("agent_not_ready", f"is {agent.state}", passing=True)
+    if wanted.any_of:
+        each = wanted.any_of
+        return _none_of(wanted, [why_never(w, agent) or why_not_now(w, agent, room) for w in each])
     if room.fits(wanted):
         return None
     free = [f"{cpus(max(0, room.cpus_milli))} of {cpus(agent.capacity.cpus_milli)} cpus"]
@@ -76,6 +82,22 @@ def why_not_now(wanted: Requirements, agent: Agent, room: Room) -> Mismatch | No
     if wanted.gpus:
         free.append(f"{max(0, sum(room.gpus.values()))} of {len(agent.capacity.gpus)} GPUs")
     return Mismatch("busy", f"is busy: {', '.join(free)} free", passing=True)
+
+
+def _none_of(wanted: Requirements, whys: Sequence[Mismatch | None]) -> Mismatch | None:
+    """Of the alternatives, each with its reason; None when one has none. What they share is said once."""
+    hindering = [why for why in whys if why is not None]
+    if len(hindering) < len(whys):
+        return None
+    sharing: dict[str, list[str]] = {}
+    for name, why in zip(choice.told(wanted), hindering, strict=True):
+        sharing.setdefault(why.message, []).append(name)
+    if len(sharing) == 1:
+        return hindering[0]
+    codes = {why.code for why in hindering}
+    words = "; ".join(f"{message} ({', '.join(names)})" for message, names in sharing.items())
+    code = hindering[0].code if len(codes) == 1 else "no_alternative"
+    return Mismatch(code, words, passing=any(why.passing for why in hindering))
 
 
 def _why_draining(agent: Agent) -> str:

@@ -18,29 +18,38 @@ def _doc(description: str, *examples: Any) -> msgspec.Meta:
     return msgspec.Meta(description=description, examples=list(examples) or None)
 
 
-class ResourcesForm(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """What one node of the task needs."""
+GpusForm = int | str | list[int | str] | dict[str, int]
+
+
+class AlternativeForm(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """What stands beside the alternatives goes for each, unless it says otherwise itself."""
 
     cpus: Annotated[float | str, _doc("Cores; fractions are allowed.", 2, 0.5, "4+")] = 1
     memory: Annotated[float | str, _doc("GiB, or a size with a unit.", 16, "16+", "512MiB")] = 0
     gpus: Annotated[
-        int | str | list[str] | dict[str, int],
+        GpusForm,
         _doc(
-            "A number, a model, or both; of several models any will do.",
-            1,
-            "A100",
-            "A100:8",
-            ["A100:8", "H100:8"],
+            "A number, a model, or both; of several any will do.", 1, "A100:8", ["A100:8", "H100:8"]
         ),
     ] = 0
-    accelerators: Annotated[
-        int | str | list[str] | dict[str, int], _doc("The same as `gpus`.", "A100:8")
-    ] = 0
+    accelerators: Annotated[GpusForm, _doc("The same as `gpus`.", "A100:8")] = 0
     disk: Annotated[float | str, _doc("GiB, or a size with a unit.", "100GB")] = 0
     arch: Annotated[str, _doc("Any, unless given.", "x86_64", "arm64")] = ""
     labels: Annotated[
         dict[str, Word], _doc("Labels that the agent must carry.", {"zone": "a"})
     ] = {}
+
+
+class ResourcesForm(AlternativeForm):
+    """What one node of the task needs."""
+
+    any_of: Annotated[
+        list[AlternativeForm],
+        _doc("One of these: where the least is left over.", [{"gpus": "A100"}, {"gpus": "H100"}]),
+    ] = []
+    ordered: Annotated[
+        list[AlternativeForm], _doc("One of these: the first that has room.", [{"gpus": "H100"}])
+    ] = []
 
 
 class NeedForm(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):

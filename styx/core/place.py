@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from styx.core import match
+from styx.core import choice, match
 from styx.core.ahead import Ahead
 from styx.core.attempt import Attempt
 from styx.core.draft import Draft
@@ -38,6 +38,13 @@ class Turn(NamedTuple):
     number: int
 
 
+class Chosen(NamedTuple):
+    """One agent a node, and which of its alternatives the task takes there."""
+
+    agents: list[AgentId]
+    choice: int = 0
+
+
 class Line:
     """The ready tasks of one class, best first, as the draft sees them now."""
 
@@ -45,11 +52,10 @@ class Line:
         self.key = key
         self._draft = draft
         queue = draft.world.queues.get(key)
-        self.was_stuck = queue is not None and queue.stuck
+        was_stuck = queue is not None and queue.stuck
+        self.searches = [Search(draft, each, was_stuck) for each in choice.among(key.requirements)]
         self._places = heapq.merge(queue.walk() if queue else (), sorted(fresh))
         self.full = False  # nobody has room for it, nor will have in this turn
-        self._passed = TIGHTEST  # of the agents that nothing has touched in this turn
-        self._refused: set[AgentId] = set()
 
     def next(self) -> Task | None:
         """The first that may be placed; None, too, while as many of its spec are active as may be."""
@@ -66,12 +72,23 @@ class Line:
                 return task
         return None
 
+
+class Search:
+    """For agents with room for one alternative of a class: of most, for all that it wants."""
+
+    def __init__(self, draft: Draft, wanted: Requirements, was_stuck: bool) -> None:
+        self.wanted = wanted
+        self.was_stuck = was_stuck
+        self._draft = draft
+        self._passed = TIGHTEST  # of the agents that nothing has touched in this turn
+        self._refused: set[AgentId] = set()
+
     def fits(self) -> Iterator[AgentId]:
         """The agents that may have room, the tightest fit first: to be taken, or to be refused.
 
         Who has been looked at once and refused, full or kept for another, will be all turn long.
         """
-        draft, wanted = self._draft, self.key.requirements
+        draft, wanted = self._draft, self.wanted
         for fit in heapq.merge(self._untouched(), draft.shelves().walk(wanted)):
             agent_id = fit.agent_id
             if agent_id in self._refused or (self.was_stuck and agent_id not in draft.freed):
@@ -84,11 +101,14 @@ class Line:
     def refuse(self, agent_id: AgentId) -> None:
         self._refused.add(agent_id)
 
+    def leftover(self, agent_id: AgentId) -> tuple[int, int, int]:
+        return self._draft.room(agent_id).leftover(self.wanted)
+
     def _untouched(self) -> Iterator[Fit]:
         """Agents as they were before this turn: where they stand among each other cannot change in it."""
         if self.was_stuck:
             return
-        for fit in self._draft.world.shelves.walk(self.key.requirements, self._passed):
+        for fit in self._draft.world.shelves.walk(self.wanted, self._passed):
             if fit.agent_id not in self._draft.touched:
                 self._passed = fit
                 yield fit
@@ -119,18 +139,18 @@ def place(draft: Draft) -> None:
         if budget <= 0:
             draft.delta.hints.unfinished = True
             break
-        agents = None if line.full else _choose(line, task, guard)
-        if agents is None:
+        chosen = None if line.full else _choose(line, task, guard)
+        if chosen is None:
             draft.delta.hints.stuck[line.key] = line.full = True
             beyond = ahead.choose(line.key, task)
             if beyond is None:
                 guard.add(line.key, task)
                 continue
-            agents = [beyond]
+            chosen = Chosen([beyond])
         else:
             draft.delta.hints.stuck[line.key] = False
-        assign(draft, task, agents)
-        budget -= len(agents)
+        assign(draft, task, chosen)
+        budget -= len(chosen.agents)
         tasks[turn.number] = task = line.next()
         if task is not None:
             heapq.heappush(turns, _turn(draft, line, task, turn.number))
@@ -140,7 +160,7 @@ def place(draft: Draft) -> None:
     guard.remember()
 
 
-def assign(draft: Draft, task: Task, agents: list[AgentId]) -> None:
+def assign(draft: Draft, task: Task, chosen: Chosen) -> None:
     """Open the next try, one member an agent."""
     draft.put_task(
         msgspec.structs.replace(
@@ -151,12 +171,13 @@ def assign(draft: Draft, task: Task, agents: list[AgentId]) -> None:
             not_before=None,
         )
     )
-    for rank, agent_id in enumerate(agents):
+    for rank, agent_id in enumerate(chosen.agents):
         draft.put_attempt(
             Attempt(
                 key=AttemptKey(task.id, task.attempt + 1, rank),
                 agent_id=agent_id,
                 assigned_at=draft.now,
+                choice=chosen.choice,
             )
         )
 
@@ -177,6 +198,9 @@ class Guard:
         self.reserved: dict[ClassKey, tuple[AgentId, ...]] = {}
         self._draft = draft
         self._looked_at = looked_at
+        self._kept_for: dict[
+            ClassKey, Requirements
+        ] = {}  # which alternative, of each in `reserved`
         self._waiting: dict[ClassKey, Place] = {}  # stuck for long, and where its first task stands
         self._complete = False
 
@@ -196,7 +220,7 @@ class Guard:
             if key not in self.reserved:
                 self.reserved[key] = self._reserve(key)
             if agent_id in self.reserved[key] and not self._both_fit(
-                agent_id, wanted, key.requirements
+                agent_id, wanted, self._kept_for[key]
             ):
                 return False
         return True
@@ -236,17 +260,26 @@ class Guard:
         """Keep the last turn's choice while it is good: a choice that wanders keeps nothing free."""
         taken = {agent_id for agents in self.reserved.values() for agent_id in agents}
         before = self._draft.world.reserved.get(key, ())
-        if before and all(
-            a not in taken and eligible(self._draft, a, key.requirements) for a in before
-        ):
-            return before
-        fitting = [
-            (self._draft.room(a).shortage(key.requirements), a)
-            for a in _rooms(self._draft)
-            if a not in taken and eligible(self._draft, a, key.requirements)
-        ]
-        nearest = heapq.nsmallest(key.num_nodes, fitting)
-        return tuple(a for _, a in nearest) if len(nearest) == key.num_nodes else ()
+        free = [a for a in before or _rooms(self._draft) if a not in taken]
+        nearest = self._nearest(key, free)
+        if before and not nearest:
+            nearest = self._nearest(key, [a for a in _rooms(self._draft) if a not in taken])
+        return nearest
+
+    def _nearest(self, key: ClassKey, agents: list[AgentId]) -> tuple[AgentId, ...]:
+        """So many as it has nodes, for the alternative that lacks least; none when there are too few."""
+        best: list[tuple[tuple[int, int, int], AgentId]] = []
+        for wanted in choice.among(key.requirements):
+            fitting = (
+                (self._draft.room(a).shortage(wanted), a)
+                for a in agents
+                if eligible(self._draft, a, wanted)
+            )
+            nearest = heapq.nsmallest(key.num_nodes, fitting)
+            if len(nearest) == key.num_nodes and (not best or nearest[-1][0] < best[-1][0]):
+                best = nearest
+                self._kept_for[key] = wanted
+        return tuple(agent_id for _, agent_id in best)
 
     def _both_fit(self, agent_id: AgentId, small: Requirements, big: Requirements) -> bool:
         """Beside the small one and all that runs now, the big one still fits once that has ended."""
@@ -263,16 +296,33 @@ class Guard:
         )
 
 
-def _choose(line: Line, task: Task, guard: Guard) -> list[AgentId] | None:
+def _choose(line: Line, task: Task, guard: Guard) -> Chosen | None:
+    """The tightest fits of the first alternative that has them; of those that are not ordered, of the
+    one that leaves least. All members of a gang take the same.
+    """
+    best: tuple[tuple[int, int, int], Chosen] | None = None
+    for number, search in enumerate(line.searches):
+        agents = _agents(search, line.key.num_nodes, task, guard)
+        if agents is None:
+            continue
+        chosen = Chosen(agents, number)
+        if len(line.searches) == 1 or line.key.requirements.ordered:
+            return chosen
+        left = max(search.leftover(agent_id) for agent_id in agents)
+        if best is None or left < best[0]:
+            best = left, chosen
+    return best[1] if best else None
+
+
+def _agents(search: Search, count: int, task: Task, guard: Guard) -> list[AgentId] | None:
     """The tightest fits, one a node, or None."""
-    wanted, count = line.key.requirements, line.key.num_nodes
-    if count > 1 and line.was_stuck:
+    if count > 1 and search.was_stuck:
         # A gang may need agents that gained no room beside one that did: look at all of them.
-        line.was_stuck = False
+        search.was_stuck = False
     chosen: list[AgentId] = []
-    for agent_id in line.fits():
-        if not guard.allows(agent_id, wanted, task):
-            line.refuse(agent_id)
+    for agent_id in search.fits():
+        if not guard.allows(agent_id, search.wanted, task):
+            search.refuse(agent_id)
             continue
         chosen.append(agent_id)
         if len(chosen) == count:

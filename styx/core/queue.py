@@ -4,6 +4,8 @@ import heapq
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol, Self, TypeVar
 
+from styx.core import choice
+from styx.core.attempt import Attempt
 from styx.core.ids import JobId, TaskId
 from styx.core.spec import RANK, Requirements
 from styx.core.task import Task
@@ -37,6 +39,12 @@ class ClassKey(NamedTuple):
     @classmethod
     def of(cls, task: Task, project: str) -> Self:
         return cls(task.spec.requirements, task.spec.num_nodes, project, limit_of(task))
+
+    @classmethod
+    def held(cls, task: Task, attempt: Attempt, project: str) -> Self:
+        """As if it had asked for nothing but the alternative that the attempt took."""
+        wanted = choice.held(task, attempt)
+        return cls(wanted, task.spec.num_nodes, project, limit_of(task))
 
 
 class Place(NamedTuple):

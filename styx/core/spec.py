@@ -99,6 +99,10 @@ class Requirements(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     arch: str = ""  # "" is any
     labels: tuple[tuple[str, str], ...] = ()  # sorted; the agent must carry each
     features: tuple[str, ...] = ()  # sorted; the agent must have each: see `core.feature`
+    any_of: tuple[
+        "Requirements", ...
+    ] = ()  # two or more without such of their own; this is the first
+    ordered: bool = False  # the first of them that has room is taken, not the tightest fit
 
 
 class TaskSpec(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):

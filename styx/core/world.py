@@ -256,7 +256,7 @@ class World:
         live = attempt.state not in ATTEMPT_TERMINAL
         if live and key not in self.holdings:
             assert task is not None, f"{key}: a live attempt of a task that is over"
-            self._take(attempt, self.class_of(task))
+            self._take(attempt, ClassKey.held(task, attempt, self.jobs[task.job_id].project))
         elif not live and key in self.holdings:
             self._pace(self._give(attempt), attempt)
         if live or not attempt.logs_complete or (task is not None and task.attempt == attempt.n):

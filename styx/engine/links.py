@@ -13,13 +13,14 @@ from typing import Final
 
 import msgspec
 
-from styx.core import effect, trace
+from styx.core import choice, effect, trace
 from styx.core.agent import AgentState
 from styx.core.attempt import TERMINAL as ATTEMPT_TERMINAL
 from styx.core.attempt import Attempt, StopReason
 from styx.core.delta import Delta
 from styx.core.ids import AgentId, AttemptKey
-from styx.core.spec import DEFAULT_GRACE_S
+from styx.core.spec import DEFAULT_GRACE_S, TaskSpec
+from styx.core.task import Task
 from styx.core.world import World
 from styx.engine.admission import Credit, Doorstep, Handshakes
 from styx.wire import agent as wire
@@ -275,7 +276,8 @@ class Links:
     def _assign(self, key: AttemptKey) -> wire.Assign:
         world = self._world()
         task = world.tasks[key.task_id]
-        index, values = task.array_index, task.spec.array_values
+        spec = _as_taken(task, world.attempts[key])
+        index, values = task.array_index, spec.array_values
         its = trace.of_job(task.job_id, world.jobs[task.job_id].traceparent)
         return wire.Assign(
             key=key,
@@ -283,12 +285,19 @@ class Links:
             job_id=task.job_id,
             name=task.name,
             # One value is for this element; the others could fill a frame.
-            spec=msgspec.structs.replace(task.spec, array_values=()) if values else task.spec,
+            spec=msgspec.structs.replace(spec, array_values=()) if values else spec,
             array_index=index,
             array_value=values[index] if values and index is not None else None,
             node_ips=_addresses(world, world.attempts_of_task(key.task_id)),
             traceparent=trace.of_attempt(its, key),
         )
+
+
+def _as_taken(task: Task, attempt: Attempt) -> TaskSpec:
+    """With the alternative that the attempt took as all that it needs: agents know of no others."""
+    if not task.spec.requirements.any_of:
+        return task.spec
+    return msgspec.structs.replace(task.spec, requirements=choice.held(task, attempt))
 
 
 def _addresses(world: World, members: Iterable[Attempt]) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from random import Random
 from typing import Final
 
+from styx.core import choice
 from styx.core import event as ev
 from styx.core.agent import Agent
 from styx.core.effect import LOST_AFTER_S
@@ -172,12 +173,15 @@ class Fleet:
         wanted, room = 0.0, float(self.group.count - self.level.there)
         for requirements, count in waiting.items():
             if count and suits(self.group, requirements):
-                times = self._times(requirements)
+                times = max(map(self._times, self._suiting(requirements)))
                 agents = min(room - wanted, count / times)
                 wanted += agents
                 waiting[requirements] = count - round(agents * times)
         for _ in range(math.ceil(wanted) - self.coming):
             self._expect(now_s + rent.provision_s)
+
+    def _suiting(self, wanted: Requirements) -> list[Requirements]:
+        return [each for each in choice.among(wanted) if suits(self.group, each)]
 
     def _times(self, wanted: Requirements) -> int:
         """How many tasks fit an agent at a time."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, Final, cast
 
-from styx.core import fields, units
+from styx.core import fields, resources, units
 from styx.core.agent import Capacity, Gpu
 from styx.core.fields import Field, Wrong
 from styx.core.spec import Priority
@@ -232,7 +232,7 @@ _WORKLOAD: Final = {
     "width": Field("width", fields.whole(1, MAX_WIDTH)),
     "arrival": Field("arrival", _arrival),
     "duration": Field("duration", _duration),
-    "resources": Field("requirements", fields.requirements),
+    "resources": Field("requirements", resources.read),
     "priority": Field("priority", fields.choice(Priority)),
     "project": Field("project", fields.name),
     "retries": Field("retries", fields.whole(0, MAX_RETRIES)),

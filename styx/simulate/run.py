@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final, assert_never
 
+from styx.core import choice
 from styx.core import event as ev
 from styx.core.attempt import TERMINAL, Attempt, AttemptState
 from styx.core.delta import Delta
@@ -183,7 +184,7 @@ class Simulation:
 
     def _assigned(self, delta: Delta, attempt: Attempt, machine: Machine) -> None:
         task = delta.tasks[attempt.task_id]
-        self.tally.assigned(task, delta.now, machine)
+        self.tally.assigned(task, attempt, delta.now, machine)
         if machine.up:
             self._start(attempt, machine)
 
@@ -196,7 +197,7 @@ class Simulation:
 
     def _ended(self, delta: Delta, attempt: Attempt, machine: Machine) -> None:
         task = delta.tasks.get(attempt.task_id) or self.world.tasks[attempt.task_id]
-        self.tally.released(task.spec.requirements, attempt, machine)
+        self.tally.released(choice.held(task, attempt), attempt, machine)
         if not machine.held:
             self._next += machine.fleet.emptied(machine)
             if not machine.gone:

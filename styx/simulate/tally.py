@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from styx.core import choice
 from styx.core.attempt import Attempt, AttemptState
 from styx.core.spec import Requirements
 from styx.core.task import TERMINAL, Task, TaskState
@@ -108,7 +109,7 @@ class Tally:
             self.ended += 1
             self.last_end_s = self._now_s
 
-    def assigned(self, task: Task, now: datetime, machine: Machine) -> None:
+    def assigned(self, task: Task, attempt: Attempt, now: datetime, machine: Machine) -> None:
         self.placed += 1
         if task.attempt == 1:
             assert task.ready_at is not None, f"{task.id}: assigned, and never ready"
@@ -116,7 +117,7 @@ class Tally:
             self.courses[task.spec.labels[LABEL]].waits_s.append(waited_s)
         machine.assignments += 1
         machine.held += 1
-        hold(machine.fleet.level, task.spec.requirements, 1)
+        hold(machine.fleet.level, choice.held(task, attempt), 1)
 
     def released(self, wanted: Requirements, attempt: Attempt, machine: Machine) -> None:
         self.tries[attempt.state] += 1

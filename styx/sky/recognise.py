@@ -6,15 +6,15 @@ What both would take is ours.
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast
 
-from styx.core import fields, form, units
+from styx.core import form, resources, units
 from styx.file.document import Document
 from styx.file.job import OF_A_JOB
 from styx.sky import fate
 
 _OURS: Final = (form.TASK.keys() | OF_A_JOB) - fate.TASK.keys()
 _THEIRS: Final = fate.TASK.keys() - form.TASK.keys()
-_RESOURCES_OURS: Final = fields.RESOURCES.keys() - fate.RESOURCES.keys()
-_RESOURCES_THEIRS: Final = fate.RESOURCES.keys() - fields.RESOURCES.keys()
+_RESOURCES_OURS: Final = resources.FIELDS.keys() - fate.RESOURCES.keys()
+_RESOURCES_THEIRS: Final = fate.RESOURCES.keys() - resources.FIELDS.keys()
 # A file with none of these is about something else.
 _TELLING: Final = frozenset(
     {"run", "command", "tasks", "setup", "resources", "file_mounts", "envs"}

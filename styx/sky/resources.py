@@ -1,15 +1,15 @@
 """SkyPilot's `resources` → Styx's, and what belongs beside them.
 
-Of several candidates Styx takes the first, unless they differ in the model of GPUs alone: one task has one set of
-requirements.
+Of several candidates each becomes an alternative; what stands beside `resources` is of the first.
 """
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple, cast
 
 from styx.core import fields, units
+from styx.core.resources import MAX_ALTERNATIVES
 from styx.core.units import Expected
 from styx.sky import fate
 from styx.sky.notes import Notes
@@ -37,29 +37,26 @@ def translate(given: dict[str, Any], notes: Notes) -> Translated:
     candidates = list(_candidates(given, notes))
     made = [_one(candidate, notes) for candidate in candidates]
     first = made[0]
-    if (models := _models(made)) is not None:
-        return first._replace(resources=first.resources | {"gpus": models})
-    if any(other.resources != first.resources for other in made[1:]):
-        words = ", ".join(f"{key} {value}" for key, value in first.resources.items())
-        notes.warn(
-            _several_at(given), f"of the {len(made)} choices Styx asks for the first: {words}"
-        )
+    distinct: list[dict[str, Any]] = []
+    for each in made:
+        if each.resources not in distinct:
+            distinct.append(each.resources)
+    if len(distinct) > MAX_ALTERNATIVES:
+        words = f"at most {MAX_ALTERNATIVES} alternatives, not {len(distinct)}"
+        notes.is_wrong(_several_at(given), words)
     if any(other.beside != first.beside or other.image != first.image for other in made[1:]):
         notes.warn(_several_at(given), "what the choices differ in is taken from the first")
-    return first
+    if len(distinct) == 1:
+        return first
+    return first._replace(resources={_kind(given): distinct})
 
 
-def _models(made: Sequence[Translated]) -> list[str] | None:
-    """Of choices that differ in the model of GPUs alone: all of them, as any will do for Styx, too."""
-    rest = [each._replace(resources={**each.resources, "gpus": ""}) for each in made]
-    models: list[str] = list(dict.fromkeys(each.resources.get("gpus", "") for each in made))
-    if len(models) == 1 or "" in models or any(each != rest[0] for each in rest[1:]):
-        return None
-    try:
-        units.gpus(models)
-    except Expected:
-        return None
-    return models
+def _kind(given: dict[str, Any]) -> str:
+    """A list of accelerators is in the order of preference, as `ordered` is; an object is not."""
+    if given.get("any_of") or given.get("ordered"):
+        return "any_of" if given.get("any_of") else "ordered"
+    listed = given.get("accelerators") or given.get("gpus")
+    return "ordered" if isinstance(listed, list) else "any_of"
 
 
 def _several_at(given: dict[str, Any]) -> str:

@@ -136,6 +136,8 @@ def _attempt(attempt: Attempt, new: bool) -> dict[str, object]:
     }
     if new:
         row |= {"agent_id": attempt.agent_id, "assigned_at": attempt.assigned_at}
+        if attempt.choice:
+            row["choice"] = attempt.choice
     if attempt.reason:
         row["reason"] = attempt.reason
     if attempt.accepted_at is not None:
@@ -231,15 +233,21 @@ TASKS: Final = Table(
 ATTEMPTS: Final = Table(
     "attempts",
     ("task_id", "n", "rank"),
-    ("agent_id", "assigned_at"),
+    ("agent_id", "assigned_at", "choice"),
     _types(
         "task_id uuid, n integer, rank integer, agent_id uuid, state text, reason text,"
         "assigned_at timestamptz, accepted_at timestamptz, started_at timestamptz,"
         "ended_at timestamptz, stop_reason text, stop_at timestamptz, stop_grace_s float8,"
-        "exit text, logs_complete boolean, version integer"
+        "exit text, logs_complete boolean, choice integer, version integer"
     ),
     _attempt,
-    {"reason": "''", "stop_reason": "''", "stop_grace_s": "0", "logs_complete": "false"},
+    {
+        "reason": "''",
+        "stop_reason": "''",
+        "stop_grace_s": "0",
+        "logs_complete": "false",
+        "choice": "0",
+    },
 )
 AGENTS: Final = Table(
     "agents",
@@ -345,6 +353,7 @@ def attempt(row: Row) -> Attempt:
         stop_grace_s=row["stop_grace_s"],
         exit=None if ended is None else _exited(ended),
         logs_complete=row["logs_complete"],
+        choice=row["choice"],
         version=row["version"],
     )
 

@@ -110,6 +110,7 @@ class Attempts(Table):
     stop_grace_s = DoublePrecision()
     exit = Text(null=True)  # core.attempt.Exit
     logs_complete = Boolean()
+    choice = Integer()
     version = Integer()
 
 

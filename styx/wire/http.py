@@ -132,6 +132,8 @@ class ResourcesView(msgspec.Struct, omit_defaults=True):
     gpu_model: str = ""
     arch: str = ""
     labels: dict[str, str] = {}
+    any_of: list["ResourcesView"] = []  # alternatives, of which this is the first
+    ordered: bool = False  # which of them are preferred as they stand
 
 
 class AttemptView(msgspec.Struct):
@@ -153,6 +155,9 @@ class AttemptView(msgspec.Struct):
     logs_complete: bool
     out_bytes: int
     err_bytes: int
+    choice: (
+        int  # of the alternatives in the task's `resources.any_of`, from 0; 0 too where it has none
+    )
 
 
 class TaskView(msgspec.Struct):

@@ -90,7 +90,7 @@ async def test_what_is_committed_is_loaded(store: Store):
     first = made.task(job, made.spec("first", env={"K": "V"}, labels={"x": "y"}))
     second = made.task(job, needs=made.needs(first, on=On.DONE), state=TaskState.BLOCKED)
     elements = made.array(job, 2, needs=made.needs(first, second), state=TaskState.BLOCKED)
-    attempt, agent = made.attempt(first, rank=1), made.agent()
+    attempt, agent = made.attempt(first, rank=1, choice=2), made.agent()
     await store.commit(made.delta(job, first, second, elements, attempt, agent))
     loaded = by_id(await store.load())
     assert loaded == {row.id: row for row in (job, first, second, *elements, agent)} | {

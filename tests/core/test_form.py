@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from styx.core import fields, form, model, spec, units
+from styx.core import fields, form, model, resources, spec, units
 from styx.core.spec import Need, On, Requirements
 from styx.errors import InvalidSpec
 
@@ -102,8 +102,50 @@ def test_every_field():
 def test_the_models_document_exactly_the_fields_that_are_read():
     assert set(model.TaskForm.__struct_fields__) == set(form.TASK)
     assert set(model.OnForm.__struct_fields__) == {ending.value for ending in spec.Ending}
-    assert set(model.ResourcesForm.__struct_fields__) == set(fields.RESOURCES)
-    assert not set(fields.LATER) & (set(form.TASK) | set(fields.RESOURCES))
+    assert set(model.ResourcesForm.__struct_fields__) == set(resources.FIELDS)
+    assert not set(fields.LATER) & (set(form.TASK) | set(resources.FIELDS))
+
+
+def test_alternatives_are_laid_over_what_stands_beside_them():
+    wanted = task(
+        resources={
+            "cpus": 4,
+            "gpus": "A100:1",
+            "labels": {"zone": "a"},
+            "any_of": [{}, {"gpus": ["H100:2", "A100:1"], "labels": {"rack": 7}}, {"cpus": "4"}],
+        }
+    ).requirements
+    a100 = Requirements(cpus_milli=4_000, gpus=1, gpu_model="a100", labels=(("zone", "a"),))
+    both = (("rack", "7"), ("zone", "a"))
+    other = msgspec.structs.replace(a100, gpus=2, gpu_model="h100", labels=both)
+    third = msgspec.structs.replace(a100, labels=both)
+    assert wanted == msgspec.structs.replace(a100, any_of=(a100, other, third))
+    listed = task(resources={"gpus": ["A100:2", "H100"]}).requirements
+    assert [(each.gpus, each.gpu_model) for each in listed.any_of] == [(2, "a100"), (1, "h100")]
+    assert task(resources={"ordered": [{"gpus": 1}, {"gpus": "1"}]}).requirements.any_of == ()
+    needy = task(image="x", resources={"ordered": [{"cpus": 2}, {"cpus": 1}]}).requirements
+    assert needy.ordered
+    assert [each.features for each in needy.any_of] == [("image",)] * 2
+
+
+@pytest.mark.parametrize(
+    ("given", "path"),
+    [
+        ({"any_of": [{}, {"gpus": "A100:x"}]}, "any_of[1].gpus"),
+        ({"any_of": [{"any_of": [{}]}]}, "any_of[0].any_of"),
+        ({"any_of": [{}], "ordered": [{}]}, "ordered"),
+        ({"ordered": []}, "ordered"),
+        ({"gpus": ["A100", -1]}, "gpus[1]"),
+        ({"any_of": [{"cpus": n} for n in range(1, 18)]}, "any_of"),
+        (
+            {"gpus": [f"A:{n}" for n in range(1, 6)], "any_of": [{"cpus": n} for n in range(1, 5)]},
+            "",
+        ),
+    ],
+)
+def test_alternatives_that_are_wrong(given, path):
+    found = refused(check_task, {"command": "true", "resources": given})
+    assert list(found) == [f"resources.{path}".rstrip(".")]
 
 
 def test_a_directory_of_the_agent_or_a_bundle():
@@ -470,8 +512,8 @@ likely_values = st.sampled_from(
         "a",
     ]
 )
-resources = st.dictionaries(st.sampled_from([*fields.RESOURCES, "x"]), likely_values | json_values)
-task_documents = st.dictionaries(task_keys, likely_values | json_values | resources, max_size=8)
+wishes = st.dictionaries(st.sampled_from([*resources.FIELDS, "x"]), likely_values | json_values)
+task_documents = st.dictionaries(task_keys, likely_values | json_values | wishes, max_size=8)
 names = st.sampled_from(["a", "b", "c", "d e"]) | st.text(max_size=3)
 
 

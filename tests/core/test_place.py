@@ -2,6 +2,8 @@
 
 import random
 
+from msgspec.structs import replace
+
 from styx.core.policy import Policy
 from styx.core.spec import Priority, Requirements
 from tests.support.desk import GIB, Desk, a_capacity, a_task
@@ -43,6 +45,30 @@ def test_a_small_task_overtakes_a_big_one_that_does_not_fit():
     d.submit(a_task("big", cpus=2, priority=Priority.HIGH))
     d.submit(a_task("small"))
     assert names_on(d, "a1") == {"one", "small"}
+
+
+def test_an_alternative_is_taken_held_and_given_back():
+    d = Desk()
+    d.join("big", a_capacity(8, memory_gib=32))
+    d.join("small", a_capacity(2))
+    one, four = Requirements(cpus_milli=2_000), Requirements(cpus_milli=5_000)
+    either = replace(four, any_of=(four, one))
+    ids = d.submit(*(a_task(f"t{n}", requirements=either) for n in range(3)))
+    assert [(d.live(i).agent_id, d.live(i).choice) for i in ids] == [
+        ("small", 1),  # leaves nothing over
+        ("big", 0),  # leaves less than the other one there
+        ("big", 1),  # all that fits
+    ]
+    assert d.world.rooms["big"].cpus_milli == 1_000
+    d.exit(ids[1])
+    assert d.world.rooms["big"].cpus_milli == 6_000
+    (ordered,) = d.submit(a_task("first", requirements=replace(either, ordered=True)))
+    assert d.live(ordered).choice == 0
+    gang = Requirements(cpus_milli=1_000, any_of=(replace(one, cpus_milli=3_000), Requirements()))
+    (waits,) = d.submit(a_task("gang", requirements=gang, num_nodes=2))
+    d.exit(ids[0])
+    members = d.world.attempts_of_task(waits)
+    assert sorted((a.agent_id, a.choice) for a in members) == [("big", 1), ("small", 1)]
 
 
 def stream_of_small_ones(d: Desk, until: str, rounds: int = 300) -> int:

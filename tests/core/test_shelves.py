@@ -27,10 +27,11 @@ def choose_among_all(line, task, guard):
 
     A class that is stuck need not ask those that gained nothing; a gang may need them all.
     """
-    draft, wanted, count = line._draft, line.key.requirements, line.key.num_nodes
+    [search] = line.searches
+    draft, wanted, count = line._draft, search.wanted, line.key.num_nodes
     if count > 1:
-        line.was_stuck = False
-    pool = draft.freed if line.was_stuck else {*draft.world.rooms, *draft.delta.agents}
+        search.was_stuck = False
+    pool = draft.freed if search.was_stuck else {*draft.world.rooms, *draft.delta.agents}
     fitting = [
         (draft.room(a).leftover(wanted), a)
         for a in pool
@@ -39,7 +40,9 @@ def choose_among_all(line, task, guard):
         and draft.room(a).fits(wanted)
         and guard.allows(a, wanted, task)
     ]
-    return [a for _, a in heapq.nsmallest(count, fitting)] if len(fitting) >= count else None
+    if len(fitting) < count:
+        return None
+    return place.Chosen([a for _, a in heapq.nsmallest(count, fitting)])
 
 
 class Compared(Desk):

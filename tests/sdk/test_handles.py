@@ -140,7 +140,9 @@ def test_the_words_are_those_of_a_task_file() -> None:
     assert set(fields.OF_A_TASK) == (
         set(model.TaskForm.__struct_fields__) - own | set(fields.RESOURCES)
     )
-    assert set(fields.RESOURCES) == set(model.ResourcesForm.__struct_fields__) - {"labels"}
+    assert set(fields.RESOURCES) == set(model.ResourcesForm.__struct_fields__) - {
+        *("labels", "any_of", "ordered")
+    }
     assert set(fields.OF_A_JOB) == set(model.ScheduledJobForm.__struct_fields__) - {"tasks"}
 
 

@@ -18,7 +18,7 @@ from styx.agent.roster import Entry
 from styx.agent.session import Session
 from styx.agent.spool import Stream
 from styx.agent.supervisor import Supervisor
-from styx.core import dag, lifecycle, machine, match, place, policy, roster
+from styx.core import choice, dag, lifecycle, machine, match, place, policy, roster
 from styx.core.block import Tasks
 from styx.core.draft import Draft
 from styx.core.room import Room
@@ -114,6 +114,9 @@ BUGS: Final[dict[str, Bug]] = {
     "more at once than asked": Bug("parallel", [(Draft, "at_limit", wrong.no)]),
     "room not counted": Bug("I-13", [(Room, "take", wrong.nothing), (Room, "give", wrong.nothing)]),
     "agent ignores its room": Bug("I-13", [(waiting.Room, "fits", wrong.yes)]),
+    "takes one alternative, holds another": Bug(
+        "I-13", [(choice, "held", wrong.the_first_alternative)]
+    ),
     # Silence
     "no failover grace": Bug(
         "L-2",

@@ -13,7 +13,7 @@ from styx.core.agent import Agent, AgentState
 from styx.core.attempt import Attempt, AttemptState, StopReason
 from styx.core.ids import AgentId, AttemptKey, JobId, TaskId
 from styx.core.job import Job, JobState
-from styx.core.spec import Delivery, On, OnFailure
+from styx.core.spec import Delivery, On, OnFailure, Requirements
 from styx.core.task import Reason, Task, TaskState
 from styx.engine.detector import BRAKE_AGENTS
 from styx.store import rows
@@ -403,7 +403,7 @@ class Invariants:
 
     def _room(self, agent_id: AgentId) -> None:
         held = [
-            self._tables.tasks[key.task_id].spec.requirements
+            self._held(key)
             for key in self._tables.live.values()
             if self._tables.attempts[key].agent_id == agent_id
         ]
@@ -412,6 +412,11 @@ class Invariants:
             wants = [getattr(requirements, what) for requirements in held]
             if sum(wants) > getattr(has, what) + has.ahead * max(wants):
                 self.fail("I-13", f"more is promised of {agent_id} than it has, and takes ahead")
+
+    def _held(self, key: AttemptKey) -> Requirements:
+        """Worked out here as well: what is checked is that the product has it so everywhere."""
+        wanted = self._tables.tasks[key.task_id].spec.requirements
+        return wanted.any_of[self._tables.attempts[key].choice] if wanted.any_of else wanted
 
     def _name(self, attempt: Attempt) -> str:
         return original(self._tables.agents[attempt.agent_id].name)
@@ -478,9 +483,7 @@ class Invariants:
 
     def _there_was_room(self, machine: str, attempt: Attempt) -> None:
         running = [
-            self._tables.tasks[key.task_id].spec.requirements
-            for key, run in self._ledger.running.items()
-            if run.machine == machine
+            self._held(key) for key, run in self._ledger.running.items() if run.machine == machine
         ]
         has = self._tables.agents[attempt.agent_id].capacity
         cpus = sum(requirements.cpus_milli for requirements in running)

@@ -227,10 +227,7 @@ def _job(
         spec = TaskSpec(
             name=f"t{t}",
             argv=_program(dice, noise, long),
-            requirements=Requirements(
-                cpus_milli=dice.choice((500, 1_000, 2_000)),
-                memory_bytes=dice.choice((0, GIB)),
-            ),
+            requirements=_requirements(dice),
             num_nodes=2 if gang else 1,
             priority=dice.choice(list(Priority)),
             needs=needs,
@@ -245,6 +242,17 @@ def _job(
         )
         specs.append(_in_time(spec))
     return JobSpec(f"job{n}", tuple(specs), dice.choice(list(OnFailure)))
+
+
+def _requirements(dice: random.Random) -> Requirements:
+    """Some have alternatives, which no agent may confuse."""
+    first, other = (
+        Requirements(cpus_milli=cpus, memory_bytes=dice.choice((0, GIB)))
+        for cpus in dice.sample((500, 1_000, 2_000), 2)
+    )
+    if dice.random() < 0.75:
+        return first
+    return msgspec.structs.replace(first, any_of=(first, other), ordered=dice.random() < 0.5)
 
 
 def _in_time(spec: TaskSpec) -> TaskSpec:

@@ -129,8 +129,12 @@ def takes_work_until_gone(agent: Any) -> bool:
     return agent.state is not AgentState.GONE
 
 
-def all_but_one(draft: Any, task: Any, agents: Any) -> None:
-    _assign_to(draft, task, agents[:-1] or agents)
+def all_but_one(draft: Any, task: Any, chosen: Any) -> None:
+    _assign_to(draft, task, chosen._replace(agents=chosen.agents[:-1] or chosen.agents))
+
+
+def the_first_alternative(task: Any, _: Any) -> Any:
+    return (task.spec.requirements.any_of or [task.spec.requirements])[0]
 
 
 _assign_to = place.assign

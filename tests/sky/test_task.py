@@ -114,6 +114,12 @@ def test_variables_from_outside_win() -> None:
         ("{cpus: null, ports: []}", {}),
         ("{cpus: 4, any_of: [{memory: 8}, {memory: '8'}]}", {"cpus": 4, "memory": 8}),
         ("{cpus: 4, ordered: [{}]}", {"cpus": 4}),
+        ("{accelerators: [H100:8, A100:8]}", {"ordered": [{"gpus": "H100:8"}, {"gpus": "A100:8"}]}),
+        ("{gpus: {H100: 8, A100: 4}}", {"any_of": [{"gpus": "H100:8"}, {"gpus": "A100:4"}]}),
+        (
+            "{cpus: 2, any_of: [{memory: 8}, {cpus: 4}]}",
+            {"any_of": [{"cpus": 2, "memory": 8}, {"cpus": 4}]},
+        ),
     ],
 )
 def test_resources(text: str, expected: dict[str, Any]) -> None:
@@ -169,8 +175,6 @@ def test_what_stands_beside_the_resources(text: str, expected: dict[str, Any]) -
         ("resources: {image_id: ami-123}", "2:13: resources.image_id"),
         ("resources: {image_id: {us-east-1: ami-123}}", "2:13: resources.image_id"),
         ("resources: {accelerators: 'V100:0.5'}", "2:13: resources.accelerators"),
-        ("resources: {accelerators: [H100:8, A100:4]}", "2:13: resources.accelerators"),
-        ("resources: {any_of: [{cpus: 2}, {cpus: 4}]}", "2:13: resources.any_of"),
         ("resources: {any_of: [{infra: aws}, {infra: gcp}]}", "2:23: resources.any_of[0].infra"),
         ("resources: {ordered: [{priority: 2}, {priority: -4}]}", "2:13: resources.ordered"),
         ("resources:\n  job_recovery: {max_restarts_on_errors: 1, recover_on_exit_codes: [3]}",
@@ -190,12 +194,6 @@ def test_what_stands_beside_the_resources(text: str, expected: dict[str, Any]) -
 def test_what_is_left_out_is_said_once(text: str, where: str) -> None:
     [note] = warned(text)
     assert note.startswith(f"{where}: ")
-
-
-def test_the_first_choice_is_named() -> None:
-    text = "resources: {memory: 8, accelerators: [H100:8, A100:4]}"
-    message = "of the 2 choices Styx asks for the first: memory 8, gpus H100:8"
-    assert warned(text) == [f"2:24: resources.accelerators: {message}"]
 
 
 def test_models_that_will_do_as_well_are_all_kept() -> None:
