@@ -191,7 +191,8 @@ class Duties:
     def delivered(self, key: str, end: Mapping[str, Any]) -> None:
         """What it has left is brought, or never will be: it has ended so."""
         entry = self._roster.get(parse_key(key))
-        assert entry is not None, "nobody lets go of what has not ended"
+        if entry is None:  # its supervisor has lost it meanwhile
+            return
         self._roster.apply(entry, {"exit": end})
         self._moved(entry)
         if self.session is not None:
