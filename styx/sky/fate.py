@@ -35,8 +35,15 @@ def _refused(becomes: str) -> Fate:
 _ANYWHERE: Final = _warned("it runs on any agent with enough room: `labels` of agents tell places")
 _MACHINE: Final = _warned("the machine is the agent's, as it is")
 _PRIVATE: Final = _warned("written by SkyPilot for itself, and left out")
-_SECRET: Final = _needed(
-    "`styx secret set {name}` keeps one, for the file that `styx import` makes of this; `--env {name}=…` gives it openly"
+_SECRET: Final = _taken(
+    "`secrets` of the same names: `styx secret set NAME` keeps one, `--secret NAME=VALUE` gives one for a job, "
+    "`--env NAME=…` openly"
+)
+WRITTEN_SECRET: Final = _warned(
+    "the value in the file is not used: `--secret {name}=VALUE` gives it, or `styx secret set {name}` keeps it"
+)
+SECRET_FILE: Final = _refused(
+    "a secret is a variable, not a file: write `${name}` where it is wanted in `run`"
 )
 
 TASK: Final = {

@@ -3,7 +3,7 @@
 What both would take is ours.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, cast
 
 from styx.core import form, resources, units
@@ -41,12 +41,24 @@ def _resources(content: Mapping[str, Any]) -> dict[str, Any]:
     return cast("dict[str, Any]", resources if isinstance(resources, dict) else {})
 
 
+def _choices(words: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield words
+    for kind in ("any_of", "ordered"):
+        listed: object = words.get(kind)
+        for each in cast("list[object]", listed) if isinstance(listed, list) else ():
+            if isinstance(each, dict):
+                yield cast("dict[str, Any]", each)
+
+
 def _is_theirs(content: Mapping[str, Any]) -> bool:
     words = _resources(content)
-    if content.keys() & _THEIRS or words.keys() & _RESOURCES_THEIRS:
+    if content.keys() & _THEIRS or any(each.keys() & _RESOURCES_THEIRS for each in _choices(words)):
         return True
     workdir: object = content.get("workdir")
     if isinstance(workdir, dict) and "url" in workdir:
+        return True
+    secrets: object = content.get("secrets")
+    if isinstance(secrets, dict) and None in cast("dict[object, object]", secrets).values():
         return True
     try:
         units.gpus(words.get("accelerators") or 0)

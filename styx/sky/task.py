@@ -2,7 +2,7 @@
 
 import posixpath
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any, Final, NamedTuple, cast
 
@@ -60,7 +60,7 @@ def translate(document: Document, env: Mapping[str, str]) -> Translated:
     if missing:
         later["env"] = {**variables, **dict.fromkeys(missing)}
     if secrets:
-        later["secrets"] = secrets
+        made["secrets"] = secrets
     if wanted.image:
         made["image"] = wanted.image
     files = _files(known, notes)
@@ -150,7 +150,7 @@ def _rest(given: dict[str, Any], notes: Notes) -> None:
     """What has a fate and no place."""
     for key, value in given.items():
         fated = fate.TASK.get(key)
-        if not fated or fated.kind is Kind.TAKEN or fated is fate.TASK["secrets"]:
+        if not fated or fated.kind is Kind.TAKEN:
             continue
         if key == "config":
             for name in (name for name, wish in value.items() if wish is not None):
@@ -199,19 +199,30 @@ def _env(
 
 def _secrets(given: dict[str, Any], env: Mapping[str, str], notes: Notes) -> list[str]:
     """Their names, but for those that `env` gives openly."""
-    found: dict[str, str] = {}  # with the paths at which they stand
+    found: dict[str, None] = {}
     for field in ("secrets", "managed_secrets"):
-        entries: Any = given.get(field, ())
-        if isinstance(entries, dict):
-            found |= {_secret(key): f"{field}.{key}" for key in cast("dict[object, Any]", entries)}
-            continue
-        for index, entry in enumerate(entries):
-            keys = cast("dict[object, Any]", entry) if isinstance(entry, dict) else (entry,)
-            found |= {_secret(key): f"{field}[{index}]" for key in keys}
-    hidden = {name: path for name, path in found.items() if name not in env}
-    for name, path in hidden.items():
-        notes.befalls(path, fate.TASK["secrets"], name=name)
-    return list(hidden)
+        for path, key, value in _entries(field, given.get(field, ())):
+            name = _secret(key)
+            if name in env:
+                continue
+            found[name] = None
+            if isinstance(value, dict):
+                notes.befalls(path, fate.SECRET_FILE, name=name)
+            elif value is not None:
+                notes.befalls(path, fate.WRITTEN_SECRET, name=name)
+    return list(found)
+
+
+def _entries(field: str, entries: Any) -> Iterator[tuple[str, object, object]]:
+    """Of a mapping or a list: where each stands, its key, and what it says."""
+    if isinstance(entries, dict):
+        for key, value in cast("dict[object, object]", entries).items():
+            yield f"{field}.{key}", key, value
+        return
+    for index, entry in enumerate(entries):
+        keys = cast("dict[object, object]", entry) if isinstance(entry, dict) else {entry: None}
+        for key, value in keys.items():
+            yield f"{field}[{index}]", key, value
 
 
 def _secret(key: object) -> str:

@@ -100,7 +100,8 @@ def is_sky(text: str) -> bool:
     [
         "run: x\nenvs: {A: 1}\n", "run: x\nfile_mounts: {}\n",
         "run: x\nservice: {}\n", "run: x\nresources: {use_spot: true}\n",
-        "run: x\nresources: {infra: aws}\n", "run: x\nresources: {accelerators: [A:1, B:2]}\n",
+        "run: x\nresources: {infra: aws}\n", "run: x\nresources: {any_of: [{infra: aws}]}\n",
+        "run: x\nsecrets: {A: null}\n", "run: x\nresources: {accelerators: [A:1, B:2]}\n",
         "run: x\nresources: {accelerators: {A:1, B:1}}\n", "run: x\nresources: {accelerators: A:0.5}\n",
         "name: x\n---\nrun: x\n---\nrun: y\n",
     ],

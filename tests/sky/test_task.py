@@ -225,6 +225,7 @@ def test_what_is_switched_off_needs_no_warning() -> None:
         ("resources: {accelerators: 80GB+}", "2:13: resources.accelerators"),
         ("resources: {accelerators: 'nvidia:80GB:2'}", "2:13: resources.accelerators"),
         ("resources: {volumes: [{path: /x, disk_size: 10}]}", "2:13: resources.volumes"),
+        ("managed_secrets: [{A: {mount_path: /x}}]", "2:19: managed_secrets[0]"),
     ],
 )
 def test_what_would_change_the_meaning_is_refused(text: str, where: str) -> None:
@@ -234,10 +235,6 @@ def test_what_would_change_the_meaning_is_refused(text: str, where: str) -> None
 @pytest.mark.parametrize(
     ("text", "where"),
     [
-        ("secrets: {A: x}", "2:11: secrets.A"),
-        ("secrets: {A: null}", "2:11: secrets.A"),
-        ("secrets: ['secrets:A']", "2:11: secrets[0]"),
-        ("managed_secrets: [{A: {mount_path: /x}}]", "2:19: managed_secrets[0]"),
         ("envs: {A: null}", "2:8: envs.A"),
     ],
 )
@@ -300,6 +297,21 @@ def test_a_mounted_bucket_is_said_to_be_a_copy() -> None:
 @pytest.mark.parametrize("image", ["'docker:ubuntu'", "{us: ami, docker: ubuntu}"])
 def test_the_image_of_a_container_is_taken(image: str) -> None:
     assert task(f"run: x\nresources: {{image_id: {image}}}\n")["image"] == "ubuntu"
+
+
+@pytest.mark.parametrize(
+    "given", ["secrets: {A: null}", "secrets: ['secrets:A']", "managed_secrets: [A]"]
+)
+def test_a_secret_is_one_that_the_server_keeps(given: str) -> None:
+    made = task(f"run: x\n{given}\n")
+    assert (made["secrets"], made.get("env")) == (["A"], None)
+    assert warned(given) == []
+
+
+def test_a_secret_s_value_in_the_file_is_not_used() -> None:
+    [note] = warned("secrets: {A: hush}")
+    assert "the value in the file is not used" in note
+    assert "hush" not in note
 
 
 def test_a_secret_that_is_given_openly_is_a_variable() -> None:
@@ -395,5 +407,5 @@ def test_every_field_of_the_schema_has_a_fate() -> None:
 
 def test_no_fate_of_the_left_out_is_empty() -> None:
     fates = [*fate.TASK.values(), *fate.RESOURCES.values(), *fate.HEADER.values()]
-    assert {f.kind for f in fates} == set(Kind)
+    assert {f.kind for f in (*fates, fate.NO_VALUE)} == set(Kind)
     assert all(len(f.becomes) > 5 for f in fates)
