@@ -41,12 +41,12 @@ class Outputs:
         return reply(parcel.OutputsView(found, files.size, shown))
 
     @route.get(
-        "/api/v1/jobs/{id}/inputs/{task}", "getInputs", list[parcel.InputView], refuses=FINDING
+        "/api/v1/jobs/{id}/inputs/{name}", "getInputs", list[parcel.InputView], refuses=FINDING
     )
     async def inputs(self, call: Call) -> Response[bytes]:
         """What the tasks of this name are given below `$STYX_INPUT_DIR`, as things stand."""
         job_id = await finding.job_id(self._backend, reference(call))
-        name: str = call.path_params["task"]
+        name: str = call.path_params["name"]
         inputs = await self._backend.files.inputs(job_id, name)
         if inputs is None:
             raise NotFound(f"no task of this job is called {name[:128]!r}")

@@ -146,6 +146,8 @@ async def test_the_description_is_openapi(empty):
             assert {"401", "403"} <= operation["responses"].keys()
         if method == "POST":
             assert {"400", "413", "415"} <= operation["responses"].keys()
+        given = {each["name"] for each in operation.get("parameters", ()) if each["in"] == "path"}
+        assert given == set(re.findall(r"{(\w+)}", path))
         if "{id}" in path:
             assert "404" in operation["responses"]
         if "{id}" in path and operation["operationId"] != "getBundle":  # by its whole id only
