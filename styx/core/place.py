@@ -101,6 +101,10 @@ class Search:
     def refuse(self, agent_id: AgentId) -> None:
         self._refused.add(agent_id)
 
+    def rewind(self) -> None:
+        """What it found was not taken: it is there to be found again."""
+        self._passed = TIGHTEST
+
     def leftover(self, agent_id: AgentId) -> tuple[int, int, int]:
         return self._draft.room(agent_id).leftover(self.wanted)
 
@@ -308,6 +312,8 @@ def _choose(line: Line, task: Task, guard: Guard) -> Chosen | None:
         chosen = Chosen(agents, number)
         if len(line.searches) == 1 or line.key.requirements.ordered:
             return chosen
+        if len(agents) > 1:  # of one alone it still stands where that is
+            search.rewind()
         left = max(search.leftover(agent_id) for agent_id in agents)
         if best is None or left < best[0]:
             best = left, chosen

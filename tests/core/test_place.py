@@ -71,6 +71,20 @@ def test_an_alternative_is_taken_held_and_given_back():
     assert sorted((a.agent_id, a.choice) for a in members) == [("big", 1), ("small", 1)]
 
 
+def test_an_alternative_that_was_not_taken_is_there_for_the_next():
+    d = Desk()
+    for name in ("x", "y"):
+        d.join(name, a_capacity(5))
+    for name in ("b1", "b2"):
+        d.join(name, a_capacity(2))
+    two, four = Requirements(cpus_milli=2_000), Requirements(cpus_milli=4_000)
+    either = replace(four, any_of=(four, two))
+    tasks = [a_task(f"gang{n}", requirements=either, num_nodes=2) for n in range(2)]
+    gangs = d.submit(*tasks)  # both in one turn
+    taken = [{(a.agent_id, a.choice) for a in d.world.attempts_of_task(gang)} for gang in gangs]
+    assert taken == [{("b1", 1), ("b2", 1)}, {("x", 0), ("y", 0)}]
+
+
 def stream_of_small_ones(d: Desk, until: str, rounds: int = 300) -> int:
     """Keep two slots busy with one-cpu tasks, one ending each second; return when `until` started."""
     running = [d.submit(a_task(f"s{i}"))[0] for i in range(2)]
