@@ -244,15 +244,25 @@ def _job(
     return JobSpec(f"job{n}", tuple(specs), dice.choice(list(OnFailure)))
 
 
+_OTHER_CPUS = {500: 1_000, 1_000: 2_000, 2_000: 500}
+
+
 def _requirements(dice: random.Random) -> Requirements:
-    """Some have alternatives, which no agent may confuse."""
-    first, other = (
-        Requirements(cpus_milli=cpus, memory_bytes=dice.choice((0, GIB)))
-        for cpus in dice.sample((500, 1_000, 2_000), 2)
-    )
-    if dice.random() < 0.75:
+    """Some have alternatives, which no agent may confuse: of dice of their own, so that all else is as without."""
+    own = random.Random()
+    own.setstate(dice.getstate())
+    own.seed(own.random())
+    first = _one(dice)
+    if own.random() < 0.75:
         return first
-    return msgspec.structs.replace(first, any_of=(first, other), ordered=dice.random() < 0.5)
+    other = msgspec.structs.replace(_one(own), cpus_milli=_OTHER_CPUS[first.cpus_milli])
+    return msgspec.structs.replace(first, any_of=(first, other), ordered=own.random() < 0.5)
+
+
+def _one(dice: random.Random) -> Requirements:
+    return Requirements(
+        cpus_milli=dice.choice((500, 1_000, 2_000)), memory_bytes=dice.choice((0, GIB))
+    )
 
 
 def _in_time(spec: TaskSpec) -> TaskSpec:
