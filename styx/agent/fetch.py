@@ -176,21 +176,10 @@ def _bring(server: Server, blobs: Blobs, wanted: dict[str, int]) -> None:
         lacking = {name: size for name, size in wanted.items() if not blobs.has(name, size)}
         if not lacking:
             return
-        batch: list[str] = []
-        left = bundle.BATCH_BYTES
-        for name, size in lacking.items():
-            if batch and (size > left or len(batch) == bundle.MAX_BATCH_BLOBS):
-                _bring_batch(server, blobs, batch)
-                batch, left = [], bundle.BATCH_BYTES
-            batch.append(name)
-            left -= size
-        _bring_batch(server, blobs, batch)
+        for names in bundle.batches(lacking):
+            for blob in server.blobs(names):
+                blobs.keep(blob.sha256.hex(), blob.data)
     raise Failed(Ended.REFUSED, "the server does not have all of its files any more")
-
-
-def _bring_batch(server: Server, blobs: Blobs, names: list[str]) -> None:
-    for blob in server.blobs(names):
-        blobs.keep(blob.sha256.hex(), blob.data)
 
 
 def _reading(server: Server, blobs: Blobs) -> Callable[[str, int], bytes]:

@@ -50,8 +50,9 @@ def _sent(server: Server, gathered: Gathered) -> bool:
         missing = server.offer(gathered.manifest)
         if not missing:
             return True
-        for batch, _size in reading.batches({name: gathered.places[name] for name in missing}):
-            blobs = [reading.blob(name, place) for name, place in batch.items()]
+        sizes = {name: gathered.places[name].length for name in missing}
+        for names in bundle.batches(sizes):
+            blobs = [reading.blob(name, gathered.places[name]) for name in names]
             if None in blobs:
                 return False
             server.send([blob for blob in blobs if blob])

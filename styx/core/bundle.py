@@ -10,7 +10,7 @@ A manifest is another's word until `decode` has looked through it; who writes fi
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Final, NamedTuple
 
 import msgspec
@@ -168,6 +168,20 @@ def check_link(path: str, target: str) -> None:
         parts("/".join(names[ups:]))
     elif not ups and target != ".":
         raise InvalidSpec(f"{path!r}: a link to {target!r}")
+
+
+def batches(sizes: Mapping[str, int]) -> Iterator[list[str]]:
+    """Blobs of these sizes, as many at a time as go into one request."""
+    names: list[str] = []
+    left = BATCH_BYTES
+    for name, size in sizes.items():
+        if names and (size > left or len(names) == MAX_BATCH_BLOBS):
+            yield names
+            names, left = [], BATCH_BYTES
+        names.append(name)
+        left -= size
+    if names:
+        yield names
 
 
 def encode_blobs(blobs: list[Blob]) -> bytes:

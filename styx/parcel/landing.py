@@ -35,16 +35,7 @@ class Landing:
 
     def batches(self) -> Iterator[list[str]]:
         """The blobs to be had, as many at a time as one request takes."""
-        names: list[str] = []
-        left = bundle.BATCH_BYTES
-        for name, size in self._manifest.blobs().items():
-            if names and (size > left or len(names) == bundle.MAX_BATCH_BLOBS):
-                yield names
-                names, left = [], bundle.BATCH_BYTES
-            names.append(name)
-            left -= size
-        if names:
-            yield names
+        return bundle.batches(self._manifest.blobs())
 
     def write(self, blobs: Iterable[Blob]) -> None:
         for blob in blobs:

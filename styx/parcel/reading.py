@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,21 +55,6 @@ def read_whole(descriptor: int, length: int) -> bytes:
         parts.append(part)
         length -= len(part)
     return b"".join(parts) if len(parts) != 1 else parts[0]
-
-
-def batches(places: Mapping[str, Place]) -> Iterator[tuple[dict[str, Place], int]]:
-    """As many as go into one request, and their bytes."""
-    batch: dict[str, Place] = {}
-    size = 0
-    for name, place in places.items():
-        if batch and (
-            size + place.length > bundle.BATCH_BYTES or len(batch) == bundle.MAX_BATCH_BLOBS
-        ):
-            yield batch, size
-            batch, size = {}, 0
-        batch[name] = place
-        size += place.length
-    yield batch, size
 
 
 def blob(name: str, place: Place) -> Blob | None:

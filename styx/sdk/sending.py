@@ -59,14 +59,14 @@ def _sent(styx: Styx, packed: Packed, tell: Callable[[str], None]) -> bool:
         missing = styx.offer_bundle(packed.manifest).missing
         if not missing:
             return True
-        places = {name: packed.places[name] for name in missing}
-        whole = sum(place.length for place in places.values())
+        sizes = {name: packed.places[name].length for name in missing}
+        whole = sum(sizes.values())
         done = 0
-        for batch, size in reading.batches(places):
+        for names in bundle.batches(sizes):
             tell(f"sending files: {done / (1 << 20):.1f} of {whole / (1 << 20):.1f} MiB")
-            blobs = [reading.blob(name, place) for name, place in batch.items()]
+            blobs = [reading.blob(name, packed.places[name]) for name in names]
             if None in blobs:
                 return False
             styx.send_blobs(bundle.encode_blobs([blob for blob in blobs if blob]))
-            done += size
+            done += sum(sizes[name] for name in names)
     return False
