@@ -56,7 +56,7 @@ def translate(document: Document, env: Mapping[str, str]) -> Translated:
     made |= wanted.beside
     if wanted.resources:
         made["resources"] = wanted.resources
-    made["run"] = _script(known, {*variables, *secrets}, notes)
+    made["run"] = _script(known, {*variables, *missing, *secrets}, notes)
     if missing:
         later["env"] = {**variables, **dict.fromkeys(missing)}
     if secrets:
@@ -236,8 +236,7 @@ def _script(given: dict[str, Any], variables: set[str], notes: Notes) -> str:
         notes.is_wrong("", "nothing to do: neither `run` nor `setup` says anything")
     for path, text in (("setup", setup), ("run", run)):
         script.warn_of_variables(notes, path, text, variables)
-        script.warn_of_startup(notes, path, text)
-    return script.script(setup, run)
+    return script.script(setup, run, variables)
 
 
 def _expanded(value: Any, variables: Mapping[str, str]) -> Any:

@@ -32,6 +32,7 @@ FETCHING: Final = re.compile(
     r"(?<![\w./-])(pip3?|apt|apt-get|yum|curl|wget|git|docker|conda|uv|npm|sudo|aws|gcloud|gsutil|az|hf|oci|"
     r"huggingface-cli|kubectl|sky)(?![\w./-])"
 )
+OF_AN_IMAGE: Final = re.compile(r"~/sky_templates/|/opt/amazon/")  # SkyPilot's own, and Amazon's
 COMMENT: Final = re.compile(r"^\s*#.*$", re.MULTILINE)
 
 
@@ -80,7 +81,9 @@ def _needs(found: Pipeline) -> Iterator[str]:
     for made in found.tasks:
         document: Any = made.document.content
         fields: Mapping[str, Any] = made.fields
-        if fields.get("resources", {}).get("gpus"):
+        wanted = fields.get("resources", {})
+        choices = (wanted, *wanted.get("any_of", ()), *wanted.get("ordered", ()))
+        if any(choice.get("gpus") for choice in choices):
             yield "needs accelerators"
         if fields.get("num_nodes", 1) > AGENTS:
             yield f"needs {fields['num_nodes']} nodes"
@@ -98,6 +101,8 @@ def _needs(found: Pipeline) -> Iterator[str]:
         script = COMMENT.sub("", "\n".join(str(document.get(key, "")) for key in ("setup", "run")))
         if words := sorted({match[1] for match in FETCHING.finditer(script)}):
             yield f"runs {', '.join(words)}"
+        if match := OF_AN_IMAGE.search(script):
+            yield f"runs a program of a cloud's machine image, below {match[0]}"
 
 
 def _missing(loaded: files.Loaded) -> str:

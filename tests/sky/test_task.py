@@ -1,5 +1,8 @@
 """Each field of a SkyPilot task: what it becomes, what is said of it, and where."""
 
+import os
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -73,13 +76,23 @@ def test_a_script_goes_on_after_a_failure_as_with_skypilot() -> None:
     assert task("run: |\n  false\n  echo $UNSET\n")["run"].startswith("set +euo pipefail")
 
 
-def test_what_a_bashrc_would_do_is_warned_of() -> None:
-    text = "setup: |\n  echo 'export A=1' >> ~/.bashrc\nrun: |\n  conda activate x\n"
-    assert [note.where for note in read(text).warnings] == [
-        "sky.yaml:1:1: setup",
-        "sky.yaml:3:1: run",
-    ]
-    task('run: |\n  eval "$(conda shell.bash hook)"\n  conda activate x\n')
+def test_what_a_bashrc_exports_and_defines_is_there_as_in_skypilots_shells(tmp_path: Path) -> None:
+    guard = "case $- in *i*) ;; *) return;; esac\necho noise; echo noise >&2; export B=rc\n"
+    (tmp_path / ".bashrc").write_text(f"{guard}conda() {{ echo $1 $2; }}\n")
+    made = task(
+        "setup: |\n  echo 'export A=1' >> ~/.bashrc\n  conda activate x\n  exit 0\n"
+        "run: |\n  conda activate y\n  echo $A $B\nenvs: {B: own}\n"
+    )
+    env = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], **made["env"]}
+    done = subprocess.run(["bash", "-c", made["run"]], env=env, capture_output=True, check=True)
+    assert (done.stdout, done.stderr) == (b"activate x\nactivate y\n1 own\n", b"")
+
+
+def test_a_script_that_needs_no_bashrc_does_not_wait_for_one() -> None:
+    assert (
+        "bash -ic"
+        not in task('run: |\n  eval "$(conda shell.bash hook)"\n  conda activate x\n')["run"]
+    )
 
 
 def test_setup_alone_is_something_to_do() -> None:
