@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("bench", description=__doc__)
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
     parser.add_argument(
-        "--quick", action="store_true", help="small sizes: six minutes with all peers"
+        "--quick", action="store_true", help="small sizes: some eight minutes with all peers"
     )
     parser.add_argument(
         "--peers", type=Path, default=peers.DIRECTORY, help="where they are installed"

@@ -57,8 +57,8 @@ def _timed(name: str, command: list[str], said: bytes, mib: int) -> bytes:
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdin.write(said)
-        process.stdin.flush()  # and left open: see `styx.agent.fetch`
-        answer = process.stdout.read()
+        process.stdin.flush()  # and left open: see `styx.agent.child`
+        answer = process.stdout.readline()
     assert process.returncode == 0, answer
     took_s = time.monotonic() - begun
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024

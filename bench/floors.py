@@ -1,6 +1,7 @@
 """What the machine itself allows: the least that anybody could need for the same work."""
 
 import asyncio
+import itertools
 import json
 import os
 import select
@@ -9,11 +10,11 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import asyncpg
 
-from bench.measure import Cost, cost, median_s
+from bench.measure import Cost, cost
 
 BLOCK_BYTES: Final = 64 << 10
 
@@ -37,29 +38,39 @@ def xargs(tasks: int, slots: int) -> Cost:
     )
 
 
-def python_start_s(times: int) -> float:
-    return median_s(times, lambda: subprocess.run([sys.executable, "-c", "pass"], check=True))
+def python_start() -> None:
+    subprocess.run([sys.executable, "-c", "pass"], check=True)
 
 
-def commits_s(url: str, times: int) -> list[float]:
-    """Each of so many rows with its commit by asyncpg, prepared, on one connection to the same database."""
-    return asyncio.run(_commits_s(url, times))
+class Commits:
+    """A row with its commit by asyncpg, prepared, on one connection to the same database: `once` is one of them."""
 
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._loop = asyncio.new_event_loop()
+        self._ids = itertools.count()
 
-async def _commits_s(url: str, times: int) -> list[float]:
-    connection = await asyncpg.connect(url)
-    try:
-        await connection.execute("CREATE TABLE bench_floor (id bigint PRIMARY KEY, body text)")
-        insert = await connection.prepare("INSERT INTO bench_floor VALUES ($1, $2)")
-        taken: list[float] = []
-        for number in range(times):
-            started = time.perf_counter()
-            await insert.fetch(number, "x" * 200)
-            taken.append(time.perf_counter() - started)
-        return taken
-    finally:
-        await connection.execute("DROP TABLE IF EXISTS bench_floor")
-        await connection.close()
+    def __enter__(self) -> Self:
+        self._loop.run_until_complete(self._open())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.run_until_complete(self._close())
+        self._loop.close()
+
+    def once(self) -> None:
+        self._loop.run_until_complete(self._insert.fetch(next(self._ids), "x" * 200))
+
+    async def _open(self) -> None:
+        self._connection = await asyncpg.connect(self._url)
+        await self._connection.execute(
+            "CREATE TABLE bench_floor (id bigint PRIMARY KEY, body text)"
+        )
+        self._insert = await self._connection.prepare("INSERT INTO bench_floor VALUES ($1, $2)")
+
+    async def _close(self) -> None:
+        await self._connection.execute("DROP TABLE bench_floor")
+        await self._connection.close()
 
 
 def unnest_cost(url: str, requests: int, rows: int) -> Cost:
@@ -87,20 +98,16 @@ async def _unnest_cost(url: str, requests: int, rows: int) -> Cost:
         await connection.close()
 
 
-def copy_s(directory: str, mib: int) -> float:
+def copy(directory: str, mib: int) -> None:
     """Bytes into a file, and from there into another one that is durable: a spool and a store."""
-
-    def copy() -> None:
-        folder = Path(directory)
-        with (folder / "spool").open("wb+") as spool, (folder / "store").open("wb") as store:
-            spool.writelines(b"x" * BLOCK_BYTES for _ in range(mib << 4))
-            spool.seek(0)
-            while block := spool.read(BLOCK_BYTES):
-                store.write(block)
-            store.flush()
-            os.fsync(store.fileno())
-
-    return median_s(3, copy)
+    folder = Path(directory)
+    with (folder / "spool").open("wb+") as spool, (folder / "store").open("wb") as store:
+        spool.writelines(b"x" * BLOCK_BYTES for _ in range(mib << 4))
+        spool.seek(0)
+        while block := spool.read(BLOCK_BYTES):
+            store.write(block)
+        store.flush()
+        os.fsync(store.fileno())
 
 
 def _spawn_all(tasks: int, slots: int, directory: str) -> None:

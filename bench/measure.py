@@ -6,27 +6,45 @@ import statistics
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 import psutil
 
 SPINS: Final = 500_000  # some 30 ms
 SPIN_READINGS: Final = 7
 TICK_S: Final = 1 / os.sysconf("SC_CLK_TCK")
+T = TypeVar("T")
 
 
 class Figure(NamedTuple):
-    """A median with the least and the most of its readings, in the unit of its row."""
+    """Readings of one thing, in the order in which they were taken and in the unit of its row."""
 
-    value: float
-    low: float
-    high: float
-    readings: int
+    readings: tuple[float, ...]
+
+    @property
+    def value(self) -> float:
+        """Their median."""
+        return statistics.median(self.readings)
+
+    def over(self, other: "Figure") -> float | None:
+        """How many times the other it is; None, if that is nothing.
+
+        As many readings of both were taken in turn: each is held against the one beside it, so that a machine
+        that is slow for a while is slow for both.
+        """
+        if 0.0 in other.readings:
+            return None
+        if len(self.readings) != len(other.readings):
+            return self.value / other.value
+        return statistics.median(
+            mine / its for mine, its in zip(self.readings, other.readings, strict=True)
+        )
 
     def __str__(self) -> str:
-        if self.readings < 2:
-            return _short(self.value)
-        return f"{_short(self.value)} ({_short(self.low)}–{_short(self.high)}, n {self.readings})"
+        if len(self.readings) < 2:
+            return short(self.value)
+        low, high = min(self.readings), max(self.readings)
+        return f"{short(self.value)} ({short(low)}–{short(high)}, n {len(self.readings)})"
 
 
 class Cost(NamedTuple):
@@ -35,8 +53,13 @@ class Cost(NamedTuple):
 
 
 def figure(readings: Iterable[float], scale: float = 1.0) -> Figure:
-    ordered = sorted(scale * reading for reading in readings)
-    return Figure(statistics.median(ordered), ordered[0], ordered[-1], len(ordered))
+    return Figure(tuple(scale * reading for reading in readings))
+
+
+def in_turn(times: int, *acts: Callable[[], T]) -> list[list[T]]:
+    """The readings of each, taken one after the other in each round."""
+    rounds = [[act() for act in acts] for _ in range(times)]
+    return [list(readings) for readings in zip(*rounds, strict=True)]
 
 
 def percentile(readings: Iterable[float], part: float) -> float:
@@ -62,12 +85,13 @@ def spin_s() -> float:
         for number in range(SPINS):
             total += number * number
 
-    return median_s(SPIN_READINGS, spin)
+    return statistics.median(readings_s(SPIN_READINGS, spin))
 
 
-def median_s(times: int, act: Callable[[], object]) -> float:
-    """Median wall seconds of one call."""
-    return statistics.median(readings_s(times, act))
+def wall_s(act: Callable[[], object]) -> float:
+    """Wall seconds of one call."""
+    (taken_s,) = readings_s(1, act)
+    return taken_s
 
 
 def cost(act: Callable[[], object]) -> Cost:
@@ -121,5 +145,5 @@ def _rusage_s() -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

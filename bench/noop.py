@@ -2,14 +2,14 @@
 
 What is left is the server's own cost. They live in a process of their own:
 `python -m bench.noop URL --agents N --slots N` says `ready` once all are in step with the server, and
-answers each line on its standard input with what it has done since the last one.
+answers each line on its standard input with what it has done since the last one; `hold` and `go` are lines, too:
+meanwhile its tasks are kept from their end.
 """
 
 import argparse
 import asyncio
 import contextlib
 import json
-import subprocess
 import sys
 import time
 import uuid
@@ -20,6 +20,7 @@ from typing import Final, NamedTuple
 
 import uvloop
 
+from bench.asked import READY, Asked
 from styx.agent import websocket
 from styx.core.agent import Capacity
 from styx.core.attempt import AttemptState, Exit
@@ -55,6 +56,7 @@ class Tally:
     hops_s: list[float] = field(default_factory=list[float])
     reconnects: int = 0
     beats: int = 0
+    holding: bool = False
 
     def take(self) -> Done:
         done = Done(self.tasks, self.hops_s, self.reconnects, self.beats)
@@ -79,6 +81,7 @@ class Agent:
         self._socket: websocket.WebSocket | None = None
         self._said: list[wire.FromAgent] = []
         self._unacked: dict[AttemptKey, float] = {}  # ends, and when they were sent
+        self._held: list[AttemptKey] = []
         self._ended_at = 0.0
         self._retry_after_s = 0.0
         self._every = 1
@@ -133,7 +136,10 @@ class Agent:
                         if len(self._tally.hops_s) < HOPS_KEPT:
                             self._tally.hops_s.append(time.perf_counter() - self._ended_at)
                         self._ended_at = 0.0
-                    self._end(key)
+                    if self._tally.holding:
+                        self._held.append(key)
+                    else:
+                        self._end(key)
                 case wire.EvOk(key, "exited"):
                     if self._unacked.pop(key, None) is not None:
                         self._tally.tasks += 1
@@ -143,6 +149,13 @@ class Agent:
                     self._retry_after_s = message.retry_after_s
                 case _:
                     pass
+
+    def go(self) -> None:
+        """What was held is over now."""
+        for key in self._held:
+            self._end(key)
+        self._held.clear()
+        self._flush()
 
     def _end(self, key: AttemptKey) -> None:
         """As an agent says it whose task was over before the news of its start had left."""
@@ -176,9 +189,12 @@ async def _serve(url: str, agents: int, slots: int, labels: dict[str, str]) -> N
             await asyncio.sleep(1 / CONNECTS_PER_S if agents > 1 else 0)
         for agent in fleet:
             await agent.ready.wait()
-        print("ready", flush=True)
+        print(READY, flush=True)
         lines = await _standard_input()
-        while await lines.readline():
+        while line := await lines.readline():
+            tally.holding = line == b"hold\n"
+            for agent in fleet if line == b"go\n" else ():
+                agent.go()
             print(json.dumps(tally.take()), flush=True)
         for session in running:
             session.cancel()
@@ -198,24 +214,20 @@ class Fleet:
     def __init__(self, url: str, agents: int, slots: int, labels: dict[str, str]) -> None:
         program = [sys.executable, "-m", "bench.noop", url]
         program += ["--agents", str(agents), "--slots", str(slots), "--labels", json.dumps(labels)]
-        self.process = subprocess.Popen(
-            program, cwd=Path.cwd(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        if self._line() != "ready":
-            raise RuntimeError("the agents that run nothing have ended")
+        self._asked = Asked(program, Path.cwd())
 
     def done(self) -> Done:
-        assert self.process.stdin is not None
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-        return Done(*json.loads(self._line()))
+        return Done(*self._asked.ask())
+
+    def hold(self) -> Done:
+        """From now on what is assigned does not end."""
+        return Done(*self._asked.ask("hold"))
+
+    def go(self) -> Done:
+        return Done(*self._asked.ask("go"))
 
     def close(self) -> None:
-        self.process.communicate(timeout=30)
-
-    def _line(self) -> str:
-        assert self.process.stdout is not None
-        return self.process.stdout.readline().strip()
+        self._asked.close()
 
 
 @contextlib.contextmanager

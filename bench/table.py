@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from bench.measure import Figure
+from bench.measure import Figure, short
 
 COLUMNS: Final = ("what", "budget", "floor", "peers", "Styx", "ratio", "met", "`python -m bench` …")
 NOISY: Final = 0.15  # a machine that moved by more during a section
 MOVED: Final = 0.20  # a ratio that moved by more is another result
+BUDGET: Final = "budget"  # the name of its ratio
+MEMORY: Final = "MiB"
 BEGIN: Final = "<!-- written by bench: begin -->"
 END: Final = "<!-- written by bench: end -->"
 
@@ -35,16 +37,16 @@ class Budget:
 
 @dataclass(frozen=True)
 class Beside:
-    """What a figure is a ratio of. `value` is in the figure's unit; without one, `missing` says why."""
+    """What a figure is a ratio of, in the figure's unit; without one, `missing` says why."""
 
     name: str
-    value: float | None
+    figure: Figure | None
     budget: Budget | None = None  # of the ratio
     missing: str = ""
     peer: bool = False
 
     def ratio(self, figure: Figure) -> float | None:
-        return figure.value / self.value if self.value else None
+        return figure.over(self.figure) if self.figure else None
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class Row:
         found = ((other.name, other.ratio(self.figure)) for other in self.beside)
         known = {name: ratio for name, ratio in found if ratio is not None}
         if not known and self.budget is not None:
-            return {"budget": self.figure.value / self.budget.limit}
+            return {BUDGET: self.figure.value / self.budget.limit}
         return known
 
 
@@ -160,8 +162,9 @@ def raw(machine: str, sizes: dict[str, int], sections: list[Section]) -> dict[st
         f"{section.name}.{row.name}": {
             "what": row.what,
             "unit": row.unit,
-            "figure": row.figure and row.figure._asdict(),
-            "beside": {other.name: other.value for other in row.beside},
+            "figure": row.figure and row.figure.value,
+            "readings": row.figure and row.figure.readings,
+            "beside": {other.name: other.figure and other.figure.readings for other in row.beside},
             "ratios": row.ratios(),
             "met": row.met,
             "note": row.note,
@@ -174,11 +177,14 @@ def raw(machine: str, sizes: dict[str, int], sections: list[Section]) -> dict[st
 
 
 def changes(before: dict[str, Any], now: dict[str, Any]) -> Iterator[tuple[str, float]]:
-    """Each ratio that both runs have: its name, and by which part it moved."""
+    """Each ratio that both runs have: its name, and by which part it moved.
+
+    A ratio of a budget is none of the machine's: it moves with the machine, unless it is one of memory.
+    """
     for name, row in now["rows"].items():
         earlier = before["rows"].get(name, {"ratios": {}})["ratios"]
         for of, ratio in row["ratios"].items():
-            if earlier.get(of):
+            if earlier.get(of) and (of != BUDGET or row["unit"] == MEMORY):
                 yield f"{name} × {of}", ratio / earlier[of] - 1
 
 
@@ -197,7 +203,7 @@ def against(path: Path, now: dict[str, Any]) -> int:
 
 def _besides(row: Row, *, peer: bool) -> str:
     shown = (
-        f"{other.name} {_number(other.value)} {row.unit}".rstrip() if other.value is not None
+        f"{other.name} {short(other.figure.value)} {row.unit}".rstrip() if other.figure
         else f"{other.name}: {other.missing}"
         for other in row.beside
         if other.peer is peer

@@ -1,24 +1,23 @@
 """Other schedulers at the same work, in the same run. Each lives in an environment of its own, below one
 directory, and never in Styx's; one that is not there says how to get it.
 
-Those that run tasks have a script here that prints what it read, those that are only asked for their start,
-their memory and a submit are in `servers`.
+Each has a script here that reads once whenever it is asked, so that peers and Styx are read in turn, on the same
+machine in the same state. Those that are only asked for their start, their memory and a submit are in `servers`.
 """
 
 import argparse
 import contextlib
-import functools
-import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import venv
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
+from bench.asked import Asked
 from bench.measure import Cost, figure
 from bench.table import Beside, Budget
 
@@ -33,12 +32,14 @@ NAMES: Final = {
     "hyperqueue": "HyperQueue", "procrastinate": "Procrastinate", "slurm": "Slurm",
     "prefect": "Prefect", "dstack": "dstack",
 }  # fmt: skip
-CAN: Final = {  # what each can be asked to run
+CAN: Final = {  # what each can be asked for
     "hyperqueue": {"one", "chain", "fan", "array", "pending"},
     "procrastinate": {"one", "chain", "array", "pending", "submit"},
     "slurm": {"one", "submit"},
+    "prefect": {"submit", "start", "memory"},
+    "dstack": {"submit", "start", "memory"},
 }
-LONGEST_S: Final = 420.0
+SERVERS: Final = {"prefect", "dstack"}  # which share a script
 _in: Path | None = DIRECTORY
 
 
@@ -62,103 +63,88 @@ def missing(name: str) -> str:
         if absent:
             return f"no {absent[0]}: `apt-get install slurm-wlm munge`"
         return "" if os.geteuid() == 0 else "its daemons want root"
-    if _python(name).exists():
+    if Path(_python(name)).exists():
         return ""
     return "not installed: `python -m bench peers --install DIR`"
 
 
-def run(what: str, name: str, tasks: int, slots: int, times: int, where: Where) -> list[Cost] | str:
-    """Readings of a peer at `what`, or why there are none."""
-    if why := missing(name):
-        return why
-    python = sys.executable if name == "slurm" else str(_python(name))
-    given = [what, str(tasks), str(slots), str(times), where.url, str(where.postmaster)]
-    answer = _ask([python, "-m", f"bench.peers.{name}", *given])
-    return answer if isinstance(answer, str) else [Cost(*reading) for reading in answer]
+class Peer:
+    """One of them at one kind of work. One that breaks off keeps its readings, and says why there are no more."""
 
-
-def each(
-    what: str, tasks: int, slots: int, times: int, where: Where, *, scale: float = 1.0
-) -> tuple[Beside, ...]:
-    """Median wall time of every peer that can do it."""
-    besides: list[Beside] = []
-    for name, can in CAN.items() if _in else ():
-        if what in can:
-            read = run(what, name, tasks, slots, times, where)
-            if isinstance(read, str):
-                besides.append(Beside(NAMES[name], None, missing=read, peer=True))
-            else:
-                median = figure((cost.wall_s for cost in read), scale).value
-                besides.append(Beside(NAMES[name], median, peer=True))
-    return tuple(besides)
-
-
-def submits(times: int, where: Where) -> tuple[Beside, ...]:
-    """Milliseconds of one submit, by every peer."""
-    return (*each("submit", 1, 1, times, where, scale=1e3), *idle("submit_ms"))
-
-
-def costs(what: str, tasks: int, slots: int, where: Where) -> dict[str, Cost | str]:
-    found: dict[str, Cost | str] = {}
-    for name, can in CAN.items() if _in else ():
-        if what in can:
-            read = run(what, name, tasks, slots, 1, where)
-            found[NAMES[name]] = read if isinstance(read, str) else read[0]
-    return found
-
-
-def besides(
-    found: Mapping[str, Cost | str],
-    of: Callable[[Cost], float],
-    budgets: Mapping[str, Budget] | None = None,
-) -> tuple[Beside, ...]:
-    return tuple(
-        Beside(name, None, missing=cost, peer=True)
-        if isinstance(cost, str)
-        else Beside(name, of(cost), (budgets or {}).get(name), peer=True)
-        for name, cost in found.items()
-    )
-
-
-def idle(what: str) -> tuple[Beside, ...]:
-    """start_s, memory_mib or submit_ms of the peers that are only servers here."""
-    return tuple(
-        Beside(
-            NAMES[name],
-            read.get(what) if isinstance(read := _server(name), dict) else None,
-            missing=read if isinstance(read, str) else "not measured",
-            peer=True,
-        )
-        for name in (("prefect", "dstack") if _in else ())
-    )
-
-
-@functools.cache
-def _server(name: str) -> dict[str, float] | str:
-    if why := missing(name):
-        return why
-    return _ask([str(_python(name)), "-m", "bench.peers.servers", name])
-
-
-def _ask(program: list[str]) -> Any:
-    """What the script prints last, or in a line why it could not."""
-    env = os.environ | {"PYTHONPATH": str(Path.cwd())}
-    with tempfile.TemporaryDirectory(prefix="styx-bench-peer-") as directory:
+    def __init__(self, name: str, what: str, tasks: int, slots: int, where: Where | None) -> None:
+        self.name = NAMES[name]
+        self.why = missing(name)
+        self.readings: list[Cost] = []
+        self._directory = tempfile.TemporaryDirectory(prefix="styx-bench-peer-")
+        self._process: Asked | None = None
+        if self.why:
+            return
+        given = [what, str(tasks), str(slots), *map(str, where or ())]
+        script = ["servers", name] if name in SERVERS else [name]
+        program = [_python(name), "-m", f"bench.peers.{script[0]}", *script[1:], *given]
+        env = os.environ | {"PYTHONPATH": str(Path.cwd())}
         try:
-            done = subprocess.run(
-                program, cwd=directory, env=env, capture_output=True, check=True, text=True,
-                timeout=LONGEST_S,
-            )  # fmt: skip
-        except subprocess.CalledProcessError as error:
-            return f"broke off: {(error.stderr.strip().splitlines() or ['no word'])[-1][:200]}"
-        except subprocess.TimeoutExpired:
-            return f"not done after {LONGEST_S:.0f} s"
-    return json.loads(done.stdout.splitlines()[-1])
+            self._process = Asked(program, Path(self._directory.name), env)
+        except RuntimeError as error:
+            self.why = str(error)
+
+    def read(self) -> None:
+        if self.why or self._process is None:
+            return
+        try:
+            self.readings.append(Cost(*self._process.ask()))
+        except RuntimeError as error:
+            self.why = str(error)
+
+    def close(self) -> None:
+        if self._process is not None:
+            self._process.close()
+        self._directory.cleanup()
 
 
-def _python(name: str) -> Path:
+class Peers:
+    """All that can do the same work, read one after the other."""
+
+    def __init__(self, members: list[Peer]) -> None:
+        self._members = members
+
+    def read(self) -> None:
+        for peer in self._members:
+            peer.read()
+
+    def besides(
+        self, of: Callable[[Cost], float], budgets: Mapping[str, Budget] | None = None
+    ) -> tuple[Beside, ...]:
+        """`of` makes a figure of a reading, in the unit of the row."""
+        return tuple(
+            Beside(
+                peer.name,
+                figure(map(of, peer.readings)) if peer.readings else None,
+                (budgets or {}).get(peer.name),
+                peer.why,
+                peer=True,
+            )
+            for peer in self._members
+        )
+
+
+@contextlib.contextmanager
+def at(what: str, tasks: int = 1, slots: int = 1, where: Where | None = None) -> Iterator[Peers]:
+    """Every peer that can do it, ready to be read."""
+    members: list[Peer] = []
+    try:
+        for name, can in CAN.items() if _in else ():
+            if what in can:
+                members.append(Peer(name, what, tasks, slots, where))
+        yield Peers(members)
+    finally:
+        for peer in members:
+            peer.close()
+
+
+def _python(name: str) -> str:
     assert _in is not None
-    return _in / name / "bin" / "python"
+    return sys.executable if name == "slurm" else str(_in / name / "bin" / "python")
 
 
 def main(arguments: list[str]) -> int:

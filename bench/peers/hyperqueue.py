@@ -1,9 +1,9 @@
 """HyperQueue's own server and worker, which its Python package runs in the calling process.
 
-`WHAT TASKS SLOTS TIMES …` prints [[wall_s, cpu_s], …].
+`WHAT TASKS SLOTS …` answers each line with [wall_s, cpu_s].
 """
 
-import json
+import itertools
 import sys
 import time
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any, Final
 from hyperqueue import Job, LocalCluster
 from hyperqueue.cluster import WorkerConfig
 
+from bench.asked import answer
 from bench.measure import cost
 
 ECHO: Final = ("/bin/echo", "hi")
@@ -64,14 +65,14 @@ def _until_last(client: Any, job: Job, deps: list[Any], name: str) -> None:
 
 
 def main() -> None:
-    what, tasks, slots, times = sys.argv[1], *map(int, sys.argv[2:5])
+    what, tasks, slots = sys.argv[1], *map(int, sys.argv[2:4])
     act = {"array": array, "chain": chain, "one": chain, "fan": fan, "pending": pending}[what]
+    names = itertools.count()
     server = str(Path("server").absolute())
     with LocalCluster(server, WorkerConfig(cores=slots)) as cluster:
         client = cluster.client()
         chain(client, 2, "warm")  # the worker has joined
-        readings = [cost(lambda name=f"r{n}": act(client, tasks, name)) for n in range(times)]
-        print(json.dumps(readings), flush=True)
+        answer(lambda _: cost(lambda: act(client, tasks, f"r{next(names)}")))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Procrastinate's worker on a database of its own, in the Postgres that Styx uses in the same run.
 
-`WHAT TASKS SLOTS TIMES URL POSTMASTER` prints [[wall_s, cpu_s], …], the CPU of its Postgres included.
+`WHAT TASKS SLOTS URL POSTMASTER` answers each line with [wall_s, cpu_s], the CPU of its Postgres included.
 """
 
 import asyncio
@@ -15,7 +15,8 @@ from typing import Any, Final
 import procrastinate
 import psycopg
 
-from bench.measure import Cost, cpu_s, family
+from bench.asked import READY
+from bench.measure import cpu_s, family
 
 DATABASE: Final = "procrastinate_peer"
 BATCH: Final = 1_000
@@ -72,9 +73,9 @@ class Bench:
         for start in range(0, tasks, BATCH):
             await deferrer.batch_defer_async(*({} for _ in range(min(BATCH, tasks - start))))
 
-    async def readings(
-        self, act: Callable[[int], Awaitable[None]], tasks: int, times: int, postmaster: int
-    ) -> list[Cost]:
+    async def answer(
+        self, act: Callable[[int], Awaitable[None]], tasks: int, postmaster: int
+    ) -> None:
         async with self.app.open_async():
             await self.app.schema_manager.apply_schema_async()
             worker = asyncio.ensure_future(
@@ -83,15 +84,14 @@ class Bench:
                 )
             )
             await self.one(1)  # the worker has begun
-            seen: list[Cost] = []
-            for _ in range(times):
+            print(READY, flush=True)
+            while await asyncio.to_thread(sys.stdin.readline):
                 before_s, started = _used_s(postmaster), time.perf_counter()
                 await act(tasks)
                 wall_s = time.perf_counter() - started
-                seen.append(Cost(wall_s, _used_s(postmaster) - before_s))
+                print(json.dumps([wall_s, _used_s(postmaster) - before_s]), flush=True)
             worker.cancel()
             await asyncio.gather(worker, return_exceptions=True)
-        return seen
 
 
 SUCCEEDED: Final = procrastinate.jobs.Status.SUCCEEDED
@@ -111,14 +111,13 @@ def _children_s() -> float:
 
 
 def main() -> None:
-    what, tasks, slots, times = sys.argv[1], *map(int, sys.argv[2:5])
-    url, postmaster = sys.argv[5], int(sys.argv[6])
+    what, tasks, slots = sys.argv[1], *map(int, sys.argv[2:4])
+    url, postmaster = sys.argv[4], int(sys.argv[5])
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(f"DROP DATABASE IF EXISTS {DATABASE}")
         connection.execute(f"CREATE DATABASE {DATABASE}")
     bench = Bench(url.replace("/postgres?", f"/{DATABASE}?"), slots)
-    act = getattr(bench, what)
-    print(json.dumps(asyncio.run(bench.readings(act, tasks, times, postmaster))))
+    asyncio.run(bench.answer(getattr(bench, what), tasks, postmaster))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Prefect and dstack, each on its own SQLite: what their server takes to start again, to be there, to take a run.
 
-`prefect` or `dstack` prints {start_s, memory_mib, submit_ms}.
+`prefect` or `dstack`, then `start`, `memory` or `submit`, answers each line with [seconds or MiB, 0].
 """
 
 import http.client
@@ -13,13 +13,13 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from bench.measure import family, pss_mib, readings_s
+from bench.asked import answer
+from bench.measure import family, pss_mib, wall_s
 
 START_S: Final = 120.0
 SETTLE_S: Final = 5.0
-SUBMITS: Final = 20
 
 
 class Server:
@@ -52,8 +52,12 @@ class Server:
         return json.loads(text or b"null")
 
     def memory_mib(self) -> float:
-        time.sleep(SETTLE_S)
         return pss_mib(family([self._process.pid]))
+
+    def connect(self) -> None:
+        """Anew: it ends a connection that was idle for a while."""
+        self._connection.close()
+        self._connection.connect()
 
     def close(self) -> None:
         members = family([self._process.pid])
@@ -73,56 +77,84 @@ class Server:
             return False
 
 
-def prefect() -> dict[str, float]:
+class Kind(NamedTuple):
+    start: Callable[[], Server]
+    submit: Callable[[Server], Callable[[], object]]  # which prepares what a submit needs
+
+
+def prefect() -> Kind:
     port = _free_port()
     env = {
         "PREFECT_HOME": str(Path.cwd()),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
     }
-    given = (["prefect", "server", "start", "--port", str(port)], env, port, "/api/health")
-    Server(*given).close()  # its database is made, its modules are compiled
-    server = Server(*given)
-    try:
-        memory_mib = server.memory_mib()
+    arguments = ["prefect", "server", "start", "--port", str(port)]
+
+    def submit(server: Server) -> Callable[[], object]:
         flow = server.post("/api/flows/", {"name": "bench"})["id"]
         state = {"type": "SCHEDULED", "name": "Scheduled"}
-        return _read(
-            server,
-            memory_mib,
-            lambda: server.post("/api/flow_runs/", {"flow_id": flow, "state": state}),
-        )
-    finally:
-        server.close()
+        return lambda: server.post("/api/flow_runs/", {"flow_id": flow, "state": state})
+
+    return Kind(lambda: Server(arguments, env, port, "/api/health"), submit)
 
 
-def dstack() -> dict[str, float]:
+def dstack() -> Kind:
     port, token = _free_port(), secrets.token_hex(16)
     env = {"HOME": str(Path.cwd()), "DO_NOT_TRACK": "1"}
     arguments = ["dstack", "server", "--port", str(port), "--host", "127.0.0.1", "--token", token]
-    Server(arguments, env, port, "/healthcheck").close()
-    server = Server(arguments, env, port, "/healthcheck")
-    server.headers["Authorization"] = f"Bearer {token}"
     run = {
         "configuration": {"type": "task", "commands": ["echo hi"]},
         "configuration_path": "bench.dstack.yml",
         "ssh_key_pub": "ssh-ed25519 AAAA",
     }
-    try:
-        memory_mib = server.memory_mib()
+
+    def submit(server: Server) -> Callable[[], object]:
+        server.headers["Authorization"] = f"Bearer {token}"
         body = {"plan": {"run_spec": run}, "force": False}
-        return _read(server, memory_mib, lambda: server.post("/api/project/main/runs/apply", body))
+        return lambda: server.post("/api/project/main/runs/apply", body)
+
+    return Kind(lambda: Server(arguments, env, port, "/healthcheck"), submit)
+
+
+def starts(kind: Kind) -> None:
+    def again(_: str) -> tuple[float, float]:
+        server = kind.start()
+        server.close()
+        return server.start_s, 0.0
+
+    answer(again)
+
+
+def memory(kind: Kind) -> None:
+    """Each time of a server of its own."""
+
+    def idle(_: str) -> tuple[float, float]:
+        server = kind.start()
+        try:
+            time.sleep(SETTLE_S)
+            return server.memory_mib(), 0.0
+        finally:
+            server.close()
+
+    answer(idle)
+
+
+def submits(kind: Kind) -> None:
+    server = kind.start()
+    time.sleep(SETTLE_S)  # before, Prefect answers 503
+    server.connect()
+    act = kind.submit(server)
+
+    def one(_: str) -> tuple[float, float]:
+        server.connect()
+        return wall_s(act), 0.0
+
+    try:
+        act()  # warm
+        answer(one)
     finally:
         server.close()
-
-
-def _read(server: Server, memory_mib: float, submit: Callable[[], object]) -> dict[str, float]:
-    taken_s = readings_s(SUBMITS, submit)
-    return {
-        "start_s": server.start_s,
-        "memory_mib": memory_mib,
-        "submit_ms": 1e3 * sorted(taken_s)[SUBMITS // 2],
-    }
 
 
 def _free_port() -> int:
@@ -132,4 +164,6 @@ def _free_port() -> int:
 
 
 if __name__ == "__main__":
-    print(json.dumps({"prefect": prefect, "dstack": dstack}[sys.argv[1]]()))
+    peer = {"prefect": prefect, "dstack": dstack}[sys.argv[1]]()
+    peer.start().close()  # its database is made, its modules are compiled
+    {"start": starts, "memory": memory, "submit": submits}[sys.argv[2]](peer)

@@ -1,10 +1,10 @@
 """Slurm on one node: munged, slurmctld and slurmd of its own, below the current directory, as root.
 
-`WHAT TASKS SLOTS TIMES …` prints [[wall_s, cpu_s], …]. Tuned for short jobs: its default is slower.
+`WHAT TASKS SLOTS …` answers each line with [wall_s, cpu_s]. Tuned for short jobs: its default is slower.
 """
 
 import contextlib
-import json
+import itertools
 import os
 import secrets
 import socket
@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from bench.measure import Cost, cost
+from bench.asked import answer
+from bench.measure import cost
 
 START_S: Final = 30.0
 LOOK_S: Final = 0.0005
@@ -123,14 +124,13 @@ def _free_port() -> int:
 
 
 def main() -> None:
-    what, times = sys.argv[1], int(sys.argv[4])
-    act = {"one": one, "submit": submit}[what]
+    act = {"one": one, "submit": submit}[sys.argv[1]]
+    names = itertools.count()
     folder = Path.cwd()
     folder.chmod(0o755)  # munge wants to see who may write into it
     with cluster(folder, int(sys.argv[3])):
         act("warm")
-        readings: list[Cost] = [cost(lambda name=f"r{n}": act(name)) for n in range(times)]
-    print(json.dumps(readings))
+        answer(lambda _: cost(lambda: act(f"r{next(names)}")))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
-from bench import floors, subject
+from bench import floors, measure, subject
 from bench.measure import figure, percentile
 from bench.rows.size import Size
 from bench.table import Beside, Budget, Row
@@ -24,19 +24,27 @@ CHATTY: Final = (
 
 
 def logs(size: Size) -> Iterator[Row]:
-    with subject.styx() as styx:
+    with subject.styx() as styx, tempfile.TemporaryDirectory() as directory:
         _flood(styx, 1)  # warm
-        rates = [size.log_mib * 1.048576 / _flood(styx, size.log_mib) for _ in range(size.few)]
-        with tempfile.TemporaryDirectory() as directory:
-            floor = size.log_mib * 1.048576 / floors.copy_s(directory, size.log_mib)
+        taken_s, floor_s = measure.in_turn(
+            size.few,
+            lambda: _flood(styx, size.log_mib),
+            lambda: measure.wall_s(lambda: floors.copy(directory, size.log_mib)),
+        )
         late_s = _follow(styx)
+    megabytes = size.log_mib * 1.048576
     yield Row(
         "throughput",
         f"output of one task, {size.log_mib} MiB, from its start to stored",
         "MB/s",
-        figure(rates),
+        figure(megabytes / taken for taken in taken_s),
         Budget(100, least=True),
-        (Beside("written, read and written again, with fsync", floor),),
+        (
+            Beside(
+                "written, read and written again, with fsync",
+                figure(megabytes / taken for taken in floor_s),
+            ),
+        ),
     )
     yield Row(
         "follow",

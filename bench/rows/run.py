@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from statistics import median
 from typing import Any, Final
 
@@ -15,7 +15,8 @@ from bench.table import Beside, Budget, Row
 SLOTS: Final = 2
 HOPS: Final = 200
 FAN: Final = 2_000
-ROUNDS: Final = 3
+PEER_HOPS: Final = 50  # they take long
+PEER_PART: Final = 5
 WATCH_S: Final = 0.1  # so rarely that the watching costs nothing, and is no part of a row's figure
 
 
@@ -23,39 +24,55 @@ def latency(size: Size) -> Iterator[Row]:
     with subject.styx() as styx:
         _array(styx, 20)  # warm
         feed = subject.Feed(styx.port)
-        ours = figure(measure.readings_s(size.repeats, lambda: _one(styx, feed)), 1e3)
-        beside = peers.each("one", 1, SLOTS, size.few, styx.where, scale=1e3)
+        ours, beside = _beside(styx, "one", 1, size.repeats, lambda: _one(styx, feed))
         yield Row(
-            "one", "one `echo hi`, submit to finished, idle agent (p50)", "ms", ours,
-            Budget(7), beside,
+            "one", "one `echo hi`, submit to finished, idle agent (p50)", "ms",
+            figure(ours, 1e3), Budget(7), beside(1e3),
         )  # fmt: skip
-        hops = figure(measure.readings_s(size.few, lambda: _chain(styx, feed)), 1e3 / HOPS)
-        beside = peers.each("chain", HOPS, SLOTS, 1, styx.where, scale=1e3 / HOPS)
-        yield Row("chain", f"chain of {HOPS}: a hop", "ms", hops, Budget(5), beside)
-        fans = figure(measure.readings_s(size.few, lambda: _fan(styx, feed, size.fan)))
-        beside = peers.each("fan", size.fan, SLOTS, 1, styx.where)
-        yield Row("fan", f"1 → {size.fan:,} → 1", "s", fans, Budget(2.5 * size.fan / FAN), beside)
+        ours, beside = _beside(styx, "chain", PEER_HOPS, size.few, lambda: _chain(styx, feed))
+        yield Row(
+            "chain", f"chain of {HOPS}: a hop", "ms",
+            figure(ours, 1e3 / HOPS), Budget(5), beside(1e3 / PEER_HOPS),
+            f"of the peers' chains of {PEER_HOPS}",
+        )  # fmt: skip
+        ours, beside = _beside(styx, "fan", size.fan, size.few, lambda: _fan(styx, feed, size.fan))
+        yield Row(
+            "fan", f"1 → {size.fan:,} → 1", "s",
+            figure(ours), Budget(2.5 * size.fan / FAN), beside(1),
+        )  # fmt: skip
         feed.close()
+
+
+def _beside(
+    styx: subject.Styx, what: str, tasks: int, times: int, act: Callable[[], None]
+) -> tuple[list[float], Callable[[float], tuple[Beside, ...]]]:
+    """Wall seconds of ours and, by a scale, of the peers at `what`, all in turn."""
+    ours: list[float] = []
+    with peers.at(what, tasks, SLOTS, styx.where) as others:
+        for _ in range(times):
+            ours.append(measure.wall_s(act))
+            others.read()
+    return ours, lambda scale: others.besides(lambda cost: scale * cost.wall_s)
 
 
 def throughput(size: Size) -> Iterator[Row]:
     tasks = size.tasks
+    theirs = max(1, tasks // PEER_PART)
     rates: list[float] = []
     loops: list[Cost] = []
+    lines: list[Cost] = []
     used: list[list[float]] = []  # of server, Postgres, agent and tasks
-    with subject.styx() as styx:
+    with subject.styx() as styx, peers.at("array", theirs, SLOTS, styx.where) as others:
         _array(styx, 20)
         groups = (styx.server_pids, styx.postgres_pids, styx.agent_pids)
-        for _ in range(ROUNDS):
+        for _ in range(size.few):
             before = [measure.cpu_s(pids) for pids in groups]
-            started = time.perf_counter()
-            _array(styx, tasks)
-            rates.append(tasks / (time.perf_counter() - started))
+            rates.append(tasks / measure.wall_s(lambda: _array(styx, tasks)))
             after = [measure.cpu_s(pids) for pids in groups]
             used.append([1e3 * (b - a) / tasks for a, b in zip(before, after, strict=True)])
             loops.append(floors.spawn_loop(tasks, SLOTS))
-        lines = floors.xargs(tasks, SLOTS)
-        found = peers.costs("array", tasks, SLOTS, styx.where)
+            lines.append(floors.xargs(tasks, SLOTS))
+            others.read()
     yield Row(
         "rate",
         f"{tasks:,} × `echo hi`, output kept, durable, one agent of {SLOTS} slots",
@@ -64,15 +81,14 @@ def throughput(size: Size) -> Iterator[Row]:
         None,
         (
             Beside(
-                "bare loop", tasks / median(loop.wall_s for loop in loops), Budget(0.6, least=True)
+                "bare loop", figure(tasks / loop.wall_s for loop in loops), Budget(0.6, least=True)
             ),
-            Beside(f"xargs -P{SLOTS}", tasks / lines.wall_s),
-            *peers.besides(
-                found,
-                lambda cost: tasks / cost.wall_s,
-                {"HyperQueue": Budget(1.8, least=True)},
+            Beside(f"xargs -P{SLOTS}", figure(tasks / line.wall_s for line in lines)),
+            *others.besides(
+                lambda cost: theirs / cost.wall_s, {"HyperQueue": Budget(1.8, least=True)}
             ),
         ),
+        f"of the peers {theirs:,} a reading",
     )
     server, postgres, agent = (median(part) for part in zip(*used, strict=True))
     yield Row(
@@ -82,8 +98,8 @@ def throughput(size: Size) -> Iterator[Row]:
         figure(map(sum, used)),
         Budget(1.7),
         (
-            Beside("bare loop", 1e3 * median(loop.cpu_s for loop in loops) / tasks),
-            *peers.besides(found, lambda cost: 1e3 * cost.cpu_s / tasks),
+            Beside("bare loop", figure(1e3 * loop.cpu_s / tasks for loop in loops)),
+            *others.besides(lambda cost: 1e3 * cost.cpu_s / theirs),
         ),
         f"server {server:.2f}, Postgres {postgres:.2f}, agent and tasks {agent:.2f}",
     )

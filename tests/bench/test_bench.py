@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -54,8 +54,8 @@ PROMISED: Final = {  # the lines of the budget table, and the rows that answer t
 
 def a_section(value: float = 2.0, spin_after_s: float = 0.03) -> Section:
     beside = (
-        Beside("floor", 1.0, Budget(3.0)),
-        Beside("Peer", 8.0, peer=True),
+        Beside("floor", figure([1.0]), Budget(3.0)),
+        Beside("Peer", figure([8.0]), peer=True),
         Beside("Absent", None, missing="not installed: how", peer=True),
     )
     row = Row("one", "a thing", "ms", figure([1.0, value, 9.0]), Budget(2.5), beside, "a | note")
@@ -98,7 +98,7 @@ def test_a_budget_is_met_or_not(value: float, budget: Budget, met: bool) -> None
 
 
 def test_one_budget_missed_is_a_row_missed() -> None:
-    beside = (Beside("floor", 1.0, Budget(1.5)),)
+    beside = (Beside("floor", figure([1.0]), Budget(1.5)),)
     assert Row("one", "a thing", "ms", figure([2.0]), Budget(2.5), beside).met is False
     assert Row("one", "a thing", "ms", figure([2.0])).met is None
     assert Row("broken", "it broke off", "", None).met is False
@@ -147,11 +147,48 @@ def test_a_peer_that_is_not_there_says_how_to_get_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(peers, "_in", tmp_path)
-    (beside, *_) = peers.each("chain", 1, 1, 1, peers.Where("", 0))
-    assert beside.value is None
+    with peers.at("chain", where=peers.Where("", 0)) as others:
+        others.read()
+    (beside, *_) = others.besides(lambda cost: cost.wall_s)
+    assert beside.figure is None
     assert beside.missing == "not installed: `python -m bench peers --install DIR`"
     monkeypatch.setattr(peers, "_in", None)
-    assert peers.each("chain", 1, 1, 1, peers.Where("", 0)) == peers.idle("start_s") == ()
+    with peers.at("start") as others:
+        assert others.besides(lambda cost: cost.wall_s) == ()
+
+
+def test_a_peer_that_breaks_off_keeps_what_it_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = tmp_path / "hyperqueue" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(
+        "#!/bin/sh\necho hello\necho ready\nread _\necho '[2, 1]'\nread _\necho why >&2\n"
+    )
+    python.chmod(0o700)
+    monkeypatch.setattr(peers, "_in", tmp_path)
+    with peers.at("fan", where=peers.Where("", 0)) as others:
+        others.read()
+        others.read()
+        others.read()
+    (beside,) = others.besides(lambda cost: cost.wall_s)
+    assert (beside.figure, beside.missing) == (figure([2.0]), "broke off: why")
+
+
+def test_what_was_read_in_turn_is_held_against_its_neighbour() -> None:
+    slow_then_fast = figure([4.0, 4.2, 2.0])
+    assert slow_then_fast.over(figure([2.0, 2.1, 1.0])) == 2.0
+    assert slow_then_fast.over(figure([2.0])) == 2.0
+    assert slow_then_fast.over(figure([0.0])) is None
+
+
+def test_a_ratio_of_a_budget_compares_only_where_the_machine_has_no_part_in_it() -> None:
+    def run(unit: str, value: float) -> dict[str, Any]:
+        row = Row("one", "a thing", unit, figure([value]), Budget(2.0))
+        return table.raw("", {}, [Section("some", [row], 0.03, 0.03, 1.0)])
+
+    assert [*table.changes(run("s", 1.0), run("s", 2.0))] == []
+    assert [*table.changes(run("MiB", 1.0), run("MiB", 2.0))] == [("some.one × budget", 1.0)]
 
 
 def test_a_run_of_the_agent_that_runs_nothing(tmp_path: Path) -> None:
@@ -162,5 +199,5 @@ def test_a_run_of_the_agent_that_runs_nothing(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads((tmp_path / "raw.json").read_text())
-    assert found["rows"]["noop.rate"]["figure"]["value"] > 0
+    assert found["rows"]["noop.rate"]["figure"] > 0
     assert re.search(r"^\| no-op agent: 100 tasks", done.stdout, re.MULTILINE)
