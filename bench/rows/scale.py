@@ -218,7 +218,7 @@ def backlog(size: Size) -> Iterator[Row]:
             empty.client.post("/api/v1/jobs", _array(2 * HOPS))
             return _hop_s(beside)
 
-        behind_s, alone_s = measure.in_turn(size.few, lambda: _hop_s(fleet), alone)
+        behind_s, alone_s = measure.in_turn(size.repeats, lambda: _hop_s(fleet), alone)
     yield Row(
         "memory",
         f"backlog of {size.million:,} tasks, one array: server grown by",
